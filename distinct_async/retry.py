@@ -1,0 +1,142 @@
+"""When to try again: a pure decision, a budget, and tenacity to act on both.
+
+Knows no HTTP: an attempt gives a value or a `DistinctError`, which says whether it is retryable.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar, cast
+
+import attrs
+from tenacity import AsyncRetrying, RetryCallState, retry_if_result
+
+from distinct_async.config import RetryPolicy, Runtime
+from distinct_async.errors import DistinctError, StatusError
+
+T = TypeVar("T")
+
+RETRY_COST: Final = 5
+_SUCCESS_REFUND: Final = 1
+
+
+def decide_delay(
+    policy: RetryPolicy, error: DistinctError, attempt: int, *, random: Callable[[], float]
+) -> float | None:
+    """Decide how many seconds to wait after a failed attempt; None is giving up.
+
+    Args:
+        policy: The policy.
+        error: What the attempt came to.
+        attempt: Which attempt it was, the first being 1.
+        random: A number in [0, 1).
+
+    Full jitter (AWS Architecture Blog, "Exponential Backoff and Jitter"), and Retry-After (RFC
+    9110, 10.2.3) where it asks for more, with jitter on top so that clients do not come back all
+    at once.
+    """
+    if not error.retryable or attempt >= policy.attempts:
+        return None
+    # Doubling overflows a float after 1,024 attempts; the bound is reached long before.
+    ceiling = min(policy.max_delay, policy.base_delay * 2.0 ** min(attempt - 1, 64))
+    backoff = random() * ceiling
+    retry_after = error.retry_after if isinstance(error, StatusError) else None
+    if retry_after is None:
+        return backoff
+    if retry_after > policy.max_retry_after:
+        return None
+    return max(backoff, retry_after) + random() * min(policy.base_delay, policy.max_delay)
+
+
+@attrs.define
+class RetryBudget:
+    """Tokens shared by all requests of a client, so that an outage is not multiplied.
+
+    As in botocore's standard mode: a retry costs 5 tokens; a success gives back what its own
+    last retry cost, or 1 token if it had none, never above the capacity.
+    """
+
+    capacity: int
+    tokens: int = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.tokens = self.capacity
+
+    def spend(self) -> bool:
+        """Take the price of a retry; return whether there was enough."""
+        if self.tokens < RETRY_COST:
+            return False
+        self.tokens -= RETRY_COST
+        return True
+
+    def refund(self, *, retried: bool) -> None:
+        """Give back for a success."""
+        self.tokens = min(self.capacity, self.tokens + (RETRY_COST if retried else _SUCCESS_REFUND))
+
+
+@attrs.frozen
+class Retrier:
+    """Runs attempts until one succeeds or the policy, the budget or the deadline ends it."""
+
+    policy: RetryPolicy
+    runtime: Runtime
+    budget: RetryBudget
+
+    async def run(
+        self,
+        attempt: Callable[[int], Awaitable[T | DistinctError]],
+        *,
+        deadline: float | None = None,
+    ) -> T | DistinctError:
+        """Return the first attempt's value, or the last attempt's error.
+
+        Args:
+            attempt: Makes one attempt, given its number, and returns its error instead of
+                raising it: an exception that is not raised has no chain and no foreign frames.
+            deadline: When to give up, on the clock of `Runtime.monotonic`, seconds. A delay that
+                would end after it is not begun.
+        """
+        call = _Call(self, deadline)
+        # An AsyncRetrying that is shared by concurrent calls mixes up their states.
+        retrying = AsyncRetrying(
+            retry=retry_if_result(call.is_retryable),
+            wait=call.delay,
+            stop=call.is_over,
+            sleep=self.runtime.sleep,
+            retry_error_callback=_last_result,
+        )
+
+        async def numbered() -> T | DistinctError:
+            return await attempt(retrying.statistics["attempt_number"])
+
+        outcome: T | DistinctError = await retrying(numbered)
+        if not isinstance(outcome, DistinctError):
+            self.budget.refund(retried=retrying.statistics["attempt_number"] > 1)
+        return outcome
+
+
+@attrs.frozen
+class _Call:
+    """One run's answers to what tenacity asks, in the order in which it asks."""
+
+    retrier: Retrier
+    deadline: float | None
+
+    def is_retryable(self, outcome: object) -> bool:
+        return isinstance(outcome, DistinctError) and outcome.retryable
+
+    def delay(self, state: RetryCallState) -> float:
+        error = cast("DistinctError", _last_result(state))
+        policy, random = self.retrier.policy, self.retrier.runtime.random
+        delay = decide_delay(policy, error, state.attempt_number, random=random)
+        return float("inf") if delay is None else delay
+
+    def is_over(self, state: RetryCallState) -> bool:
+        delay = state.upcoming_sleep
+        if delay == float("inf"):
+            return True
+        if self.deadline is not None and self.retrier.runtime.monotonic() + delay >= self.deadline:
+            return True
+        return not self.retrier.budget.spend()
+
+
+def _last_result(state: RetryCallState) -> Any:
+    return state.outcome and state.outcome.result()
