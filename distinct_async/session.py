@@ -1,0 +1,389 @@
+"""The session manager: one logical request in, a value or one of our errors out.
+
+The only client module that touches aiohttp. It owns the HTTP session, the slots, the rate, the
+timeouts and the tasks of walks, and it ends all of them in `aclose`.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, Generic, TypeAlias, TypeVar, final
+
+import aiohttp
+import attrs
+from aiolimiter import AsyncLimiter
+from yarl import URL
+
+from distinct_async import wire
+from distinct_async._version import __version__
+from distinct_async.config import (
+    ApiKey,
+    Limits,
+    RetryPolicy,
+    Runtime,
+    Timeouts,
+    instance_of,
+)
+from distinct_async.errors import (
+    ClientClosedError,
+    ConfigurationError,
+    DistinctError,
+    RateLimitError,
+    RequestTimeoutError,
+    TransportError,
+)
+from distinct_async.retry import Retrier, RetryBudget
+
+T = TypeVar("T")
+
+# The names by which the client module, which does not import aiohttp, speaks of these.
+HTTPSession: TypeAlias = aiohttp.ClientSession
+TraceConfig: TypeAlias = aiohttp.TraceConfig
+
+DEFAULT_USER_AGENT: Final = f"distinct-async/{__version__} aiohttp/{aiohttp.__version__}"
+
+# A tenth of a second's worth of requests may start at once: a bucket of a whole second's worth
+# would let twice the rate through in its first second.
+_BURST_SECONDS: Final = 0.1
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """All that a session needs to know, checked before.
+
+    Attributes:
+        api_key: The key.
+        base_url: Where the API is, without a trailing slash.
+        user_agent: The User-Agent header.
+        session: The caller's aiohttp session, which is never closed; or None to make one.
+        trace_configs: aiohttp trace configurations of the session to be made.
+        retry: When to try again.
+        limits: How much to do at once.
+        timeouts: How long to wait.
+        runtime: Sleep, clocks and randomness.
+    """
+
+    api_key: ApiKey
+    base_url: str
+    user_agent: str = DEFAULT_USER_AGENT
+    session: aiohttp.ClientSession | None = attrs.field(
+        default=None, validator=attrs.validators.optional(instance_of(aiohttp.ClientSession))
+    )
+    trace_configs: tuple[aiohttp.TraceConfig, ...] = ()
+    retry: RetryPolicy = attrs.field(default=RetryPolicy(), validator=instance_of(RetryPolicy))
+    limits: Limits = attrs.field(default=Limits(), validator=instance_of(Limits))
+    timeouts: Timeouts = attrs.field(default=Timeouts(), validator=instance_of(Timeouts))
+    runtime: Runtime = attrs.field(default=Runtime(), validator=instance_of(Runtime))
+
+
+@final
+class Session:
+    """Issues requests within the limits, one event loop long."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        retry, runtime = settings.retry, settings.runtime
+        self._retrier = Retrier(retry, runtime, RetryBudget(retry.budget))
+        self._slots = asyncio.Semaphore(settings.limits.concurrency)
+        self._limiter = _make_limiter(settings.limits.requests_per_second)
+        self._headers = {
+            wire.KEY_HEADER: settings.api_key,
+            "Accept": "application/json",
+            # A cut br or zstd body reads as an empty one; of these two a cut is noticed.
+            "Accept-Encoding": "gzip, deflate",
+            "User-Agent": settings.user_agent,
+        }
+        self._http_timeout = _make_http_timeout(settings)
+        self._paused_until = 0.0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._http: aiohttp.ClientSession | None = None
+        self._closed = False
+        self._requests: set[asyncio.Timeout] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._drained = asyncio.Event()
+
+    @property
+    def closed(self) -> bool:
+        """Whether `aclose` was called."""
+        return self._closed
+
+    def check_usable(self) -> None:
+        """Bind to the running loop, if not yet bound.
+
+        Raises:
+            ClientClosedError: The session was closed.
+            ConfigurationError: It belongs to another event loop.
+        """
+        if self._closed:
+            raise ClientClosedError("the client is closed")
+        loop = asyncio.get_running_loop()
+        if self._loop not in (None, loop):
+            raise ConfigurationError(
+                "the client belongs to another event loop; make one client per event loop"
+            )
+        self._loop = loop
+
+    def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run `work` as a task that `aclose` ends.
+
+        Raises:
+            ClientClosedError: The session was closed.
+            ConfigurationError: It belongs to another event loop.
+        """
+        try:
+            self.check_usable()
+        except DistinctError:
+            work.close()
+            raise
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def fetch(
+        self, query: str, decode: Callable[[wire.Reply], T], *, touchpoint_id: str | None = None
+    ) -> T:
+        """Make one logical request: attempts, delays between them, and decoding.
+
+        Args:
+            query: The encoded query string.
+            decode: Makes the value of a reply, or raises one of our errors.
+            touchpoint_id: What to put into errors.
+
+        Raises:
+            DistinctError: Any but the walk's.
+        """
+        request = _Request(query, decode)
+        outcome = await self._run(request)
+        if isinstance(outcome, DistinctError):
+            # Raised here, where no foreign exception is being handled that could be chained.
+            outcome.touchpoint_id = touchpoint_id
+            outcome.attempts = request.attempts
+            raise outcome
+        return outcome
+
+    async def aclose(self) -> None:
+        """End all requests and tasks, and close the HTTP session unless it was borrowed.
+
+        Requests that others await raise `ClientClosedError`. Calling it again does nothing more.
+
+        Raises:
+            ConfigurationError: Another event loop, still open, is using the session.
+        """
+        loop = asyncio.get_running_loop()
+        if self._loop not in (None, loop) and not self._loop.is_closed():
+            raise ConfigurationError("the client belongs to another event loop; close it there")
+        self._closed = True
+        if self._loop is loop:
+            await self._end_requests(loop.time())
+        if self._http is not None and self._http is not self._settings.session:
+            await self._http.close()
+
+    async def _end_requests(self, now: float) -> None:
+        for scope in self._requests:
+            # One that has expired already is on its way out, and refuses to be moved.
+            if not scope.expired():
+                scope.reschedule(now)
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        if self._requests:
+            self._drained.clear()
+            await self._drained.wait()
+
+    async def _run(self, request: "_Request[T]") -> T | DistinctError:
+        self.check_usable()
+        total = self._settings.timeouts.total
+        now = self._settings.runtime.monotonic()
+        try:
+            async with asyncio.timeout(total) as scope:
+                self._requests.add(scope)
+                try:
+                    return await self._retrier.run(
+                        lambda number: self._attempt(request, number),
+                        deadline=None if total is None else now + total,
+                    )
+                finally:
+                    self._forget(scope)
+        except TimeoutError:
+            if self._closed:
+                return ClientClosedError("the client was closed during the request")
+            return RequestTimeoutError(f"no answer within {total} s, all attempts included")
+
+    def _forget(self, scope: asyncio.Timeout) -> None:
+        self._requests.discard(scope)
+        if not self._requests:
+            self._drained.set()
+
+    async def _attempt(self, request: "_Request[T]", number: int) -> T | DistinctError:
+        await self._acquire_slot()
+        try:
+            if self._limiter is not None:
+                await self._limiter.acquire()
+            request.attempts = number
+            reply = await self._exchange(request.query)
+        finally:
+            self._slots.release()
+        if isinstance(reply, DistinctError):
+            return reply
+        try:
+            return request.decode(reply)
+        except DistinctError as error:
+            # Frames of the decoding hold what the server sent, which may be the key.
+            failure = error.with_traceback(None)
+        self._observe(failure)
+        return failure
+
+    async def _acquire_slot(self) -> None:
+        runtime, jitter = self._settings.runtime, self._settings.retry.base_delay
+        while True:
+            while (pause := self._paused_until - runtime.monotonic()) > 0:
+                await runtime.sleep(pause + runtime.random() * jitter)
+            await self._slots.acquire()
+            if self._paused_until <= runtime.monotonic():
+                return
+            # Another request was told to slow down while this one waited for its slot.
+            self._slots.release()
+
+    def _observe(self, failure: DistinctError) -> None:
+        """Pause every request of the client when one was told that there are too many."""
+        if not isinstance(failure, RateLimitError):
+            return
+        policy, now = self._settings.retry, self._settings.runtime.monotonic()
+        pause = policy.base_delay if failure.retry_after is None else failure.retry_after
+        if pause <= policy.max_retry_after:
+            self._paused_until = max(self._paused_until, now + pause)
+
+    async def _exchange(self, query: str) -> wire.Reply | DistinctError:
+        """Make one HTTP exchange; every exception of the transport comes back as our error."""
+        try:
+            async with asyncio.timeout(self._settings.timeouts.attempt):
+                return await self._send(query)
+        except _BodyTooLongError:
+            limit = self._settings.limits.max_body_bytes
+            return TransportError(f"the body is longer than {limit} bytes", retryable=False)
+        except Exception as error:  # noqa: BLE001 - no exception of the transport may escape
+            return self._transport_error(error)
+
+    async def _send(self, query: str) -> wire.Reply:
+        settings = self._settings
+        http = self._open_http()
+        async with http.get(
+            # Encoded already: a second quoting would change ids.
+            URL(f"{settings.base_url}{wire.PATH}?{query}", encoded=True),
+            headers=self._headers,
+            # A redirect would carry the key to wherever it points.
+            allow_redirects=False,
+            timeout=self._http_timeout,
+            # A borrowed session may have other defaults.
+            auto_decompress=True,
+            raise_for_status=False,
+            middlewares=self._middlewares(http),
+        ) as response:
+            body = await _read(response, settings.limits.max_body_bytes)
+            return wire.Reply(
+                status=response.status,
+                headers=response.headers,
+                body=body,
+                api_key=settings.api_key,
+                received_at=settings.runtime.now(),
+            )
+
+    def _open_http(self) -> aiohttp.ClientSession:
+        if self._http is None:
+            self._http = self._settings.session or aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=self._settings.limits.concurrency),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trace_configs=list(self._settings.trace_configs),
+                trust_env=False,
+            )
+        return self._http
+
+    def _middlewares(self, http: aiohttp.ClientSession) -> tuple[aiohttp.ClientMiddlewareType, ...]:
+        # Middlewares of a request replace those of its session, which a borrowed one may have
+        # for a reason, and aiohttp has no public name for them.
+        return (*getattr(http, "_middlewares", ()), _send_once)
+
+    def _transport_error(self, error: Exception) -> DistinctError:
+        http, timeouts = self._http, self._settings.timeouts
+        if isinstance(error, TimeoutError):
+            return _timeout_error(error, timeouts)
+        if http is not None and http.closed:
+            return ClientClosedError("the aiohttp session is closed")
+        detail = self._settings.api_key.redact(f"{type(error).__name__}: {error}")
+        return TransportError(
+            ascii(detail[:200])[1:-1],
+            retryable=isinstance(error, aiohttp.ClientError | OSError)
+            and not isinstance(error, _HOPELESS),
+        )
+
+
+# What another attempt cannot mend: the wrong certificate, an unusable URL.
+_HOPELESS: Final = (
+    aiohttp.ClientConnectorCertificateError,
+    aiohttp.ServerFingerprintMismatch,
+    aiohttp.InvalidURL,
+)
+
+
+@attrs.define
+class _Request(Generic[T]):
+    query: str
+    decode: Callable[[wire.Reply], T]
+    attempts: int = 0
+
+
+class _BodyTooLongError(Exception):
+    """The body is longer than allowed."""
+
+
+def _make_http_timeout(settings: Settings) -> aiohttp.ClientTimeout:
+    timeouts = settings.timeouts
+    # `connect` counts waiting for the pool, which a borrowed session shares with others.
+    own = settings.session is None
+    return aiohttp.ClientTimeout(
+        total=None,
+        connect=timeouts.connect if own else None,
+        sock_connect=timeouts.connect,
+        sock_read=timeouts.read,
+    )
+
+
+def _make_limiter(requests_per_second: float | None) -> AsyncLimiter | None:
+    if requests_per_second is None:
+        return None
+    burst = max(1.0, requests_per_second * _BURST_SECONDS)
+    return AsyncLimiter(burst, burst / requests_per_second)
+
+
+async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    """Read a body of at most `limit` decompressed bytes, piece by piece."""
+    pieces: list[bytes] = []
+    length = 0
+    async for piece in response.content.iter_any():
+        length += len(piece)
+        if length > limit:
+            raise _BodyTooLongError
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+async def _send_once(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Keep aiohttp from resending on its own when a connection drops: one place retries."""
+    try:
+        return await handler(request)
+    except aiohttp.ClientConnectorError:
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        dropped = f"{type(error).__name__}: {error}"
+    raise aiohttp.ClientConnectionError(dropped)
+
+
+def _timeout_error(error: TimeoutError, timeouts: Timeouts) -> RequestTimeoutError:
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return RequestTimeoutError(f"no connection within {timeouts.connect} s")
+    if isinstance(error, aiohttp.ServerTimeoutError):
+        return RequestTimeoutError(f"no data for {timeouts.read} s")
+    return RequestTimeoutError(f"no answer within {timeouts.attempt} s")
