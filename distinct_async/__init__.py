@@ -1,0 +1,115 @@
+"""Asyncio client for Distinct's Touchpoint Scanner Metrics.
+
+Names are imported when they are first used, so that importing the package (as pytest does for
+its plugin, in every project that has this package installed) does not load aiohttp.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from distinct_async._version import __version__
+
+if TYPE_CHECKING:
+    from distinct_async.client import DistinctClient
+    from distinct_async.config import Limits, RetryPolicy, Runtime, Timeouts
+    from distinct_async.errors import (
+        AuthenticationError,
+        BadRequestError,
+        ClientClosedError,
+        ConfigurationError,
+        DecodeError,
+        DistinctError,
+        DriftError,
+        FanOutError,
+        IncompleteWalkError,
+        NotFoundError,
+        PermissionDeniedError,
+        RateLimitError,
+        RedirectError,
+        RequestTimeoutError,
+        ServerError,
+        StatusError,
+        StuckPageError,
+        TransportError,
+        WalkError,
+    )
+    from distinct_async.models import (
+        ExperienceMetrics,
+        Touchpoint,
+        TouchpointPage,
+        TouchpointSummary,
+        UserMetrics,
+        UserTouchpoint,
+        Visit,
+        VisitPage,
+        VisitsType,
+    )
+    from distinct_async.pagination import Page, Pager
+
+__all__ = [
+    "AuthenticationError",
+    "BadRequestError",
+    "ClientClosedError",
+    "ConfigurationError",
+    "DecodeError",
+    "DistinctClient",
+    "DistinctError",
+    "DriftError",
+    "ExperienceMetrics",
+    "FanOutError",
+    "IncompleteWalkError",
+    "Limits",
+    "NotFoundError",
+    "Page",
+    "Pager",
+    "PermissionDeniedError",
+    "RateLimitError",
+    "RedirectError",
+    "RequestTimeoutError",
+    "RetryPolicy",
+    "Runtime",
+    "ServerError",
+    "StatusError",
+    "StuckPageError",
+    "Timeouts",
+    "Touchpoint",
+    "TouchpointPage",
+    "TouchpointSummary",
+    "TransportError",
+    "UserMetrics",
+    "UserTouchpoint",
+    "Visit",
+    "VisitPage",
+    "VisitsType",
+    "WalkError",
+    "__version__",
+]
+
+_MODULES = {
+    "DistinctClient": "client",
+    **dict.fromkeys(("Limits", "RetryPolicy", "Runtime", "Timeouts"), "config"),
+    **dict.fromkeys(("Page", "Pager"), "pagination"),
+    **dict.fromkeys(
+        (
+            *("ExperienceMetrics", "Touchpoint", "TouchpointPage", "TouchpointSummary"),
+            *("UserMetrics", "UserTouchpoint", "Visit", "VisitPage", "VisitsType"),
+        ),
+        "models",
+    ),
+    **{name: "errors" for name in __all__ if name.endswith("Error")},
+}
+
+# A type checker that saw this would take every misspelt name for an object.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        """Import a public name on first use (PEP 562)."""
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,88 @@
+import ast
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import distinct_async
+from distinct_async import client, config, errors, models, pagination, testing
+
+FACES = [distinct_async, testing]
+SOURCES = sorted(Path(distinct_async.__file__).parent.rglob("*.py"))
+
+
+@pytest.mark.parametrize("face", FACES, ids=lambda face: face.__name__)
+def test_all_is_sorted_and_true(face: ModuleType) -> None:
+    assert face.__all__ == sorted(face.__all__)
+    assert all(getattr(face, name) is not None for name in face.__all__)
+
+
+def test_every_public_name_is_the_one_of_its_module() -> None:
+    homes = [client, config, errors, models, pagination]
+    for name in distinct_async.__all__:
+        if name != "__version__":
+            (home,) = (home for home in homes if getattr(home, name, None) and defines(home, name))
+            assert getattr(distinct_async, name) is getattr(home, name)
+    assert dir(distinct_async) == distinct_async.__all__
+
+
+def defines(module: ModuleType, name: str) -> bool:
+    return bool(getattr(module, name).__module__ == module.__name__)
+
+
+def test_a_name_that_is_not_there() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        _ = distinct_async.Nothing  # type: ignore[attr-defined]
+
+
+def test_every_public_name_is_used_in_a_test() -> None:
+    tests = "\n".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
+    own = Path(__file__).read_text()
+    words = set(ast_names(tests.replace(own, "")))
+
+    assert not [name for face in FACES for name in face.__all__ if name not in words]
+
+
+def ast_names(source: str) -> list[str]:
+    nodes = list(ast.walk(ast.parse(source)))
+    names = [node.id for node in nodes if isinstance(node, ast.Name)]
+    return names + [node.attr for node in nodes if isinstance(node, ast.Attribute)]
+
+
+def test_every_public_object_is_documented() -> None:
+    undocumented = [
+        f"{name}.{member}" if member else name
+        for face in FACES
+        for name in face.__all__
+        if inspect.isclass(value := getattr(face, name))
+        for member, thing in {"": value, **vars(value)}.items()
+        if not member.startswith("_") and (inspect.isroutine(thing) or not member)
+        if not inspect.getdoc(thing)
+    ]
+    assert undocumented == []
+
+
+def test_function_bodies_are_short() -> None:
+    long = [
+        f"{path.name}:{node.name}"
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and body_lines(node) > 27
+    ]
+    assert long == []
+
+
+def body_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    first = node.body[1 if ast.get_docstring(node) and len(node.body) > 1 else 0]
+    return (node.end_lineno or 0) - first.lineno + 1
+
+
+@pytest.mark.parametrize("module", ["distinct_async", "distinct_async.pytest_plugin"])
+def test_importing_the_package_or_its_plugin_does_not_load_aiohttp(module: str) -> None:
+    code = f"import sys, {module}; print([m for m in ('aiohttp', 'cattrs') if m in sys.modules])"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert shown.stdout == "[]\n"
