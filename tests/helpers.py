@@ -1,0 +1,53 @@
+"""Small tools that several test modules share."""
+
+import asyncio
+import inspect
+import traceback
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, TypeVar
+
+import aiohttp
+from aioresponses import aioresponses
+from typing_extensions import override
+
+T = TypeVar("T")
+
+# Far longer than anything takes, so that a test that fails does not hang.
+_PATIENCE = 60.0
+
+
+async def eventually(condition: Callable[[], T]) -> T:
+    """Let other tasks run until `condition` gives something true, and return it."""
+    async with asyncio.timeout(_PATIENCE):
+        while not (value := condition()):  # noqa: ASYNC110 - whoever makes it true does not know
+            await asyncio.sleep(0)
+    return value
+
+
+class _ResponseWithWriter(aiohttp.ClientResponse):
+    """aioresponses 0.7.9 does not know an argument that aiohttp 3.14 made mandatory."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        signature = inspect.signature(aiohttp.ClientResponse.__init__)
+        if "stream_writer" in signature.parameters:
+            options.setdefault("stream_writer", SimpleNamespace(output_size=0))
+        super().__init__(*args, **options)
+
+
+class MockedHTTP(aioresponses):
+    @override
+    def add(self, url: Any, *arguments: Any, **options: Any) -> None:
+        super().add(url, *arguments, **{"response_class": _ResponseWithWriter, **options})
+
+
+def shown_of(error: BaseException) -> str:
+    """Return all that an error shows: its texts, its attributes, and its frames' local variables.
+
+    Frames of tests are left out; there must be one at least that is not.
+    """
+    shown = traceback.TracebackException.from_exception(error, capture_locals=True)
+    ours = [frame for frame in shown.stack if "/tests/" not in frame.filename]
+    assert ours
+    texts = [str(error), repr(error), str(vars(error)), str(getattr(error, "__notes__", ""))]
+    return "\n".join(texts + [str(frame.locals) for frame in ours])
