@@ -1,0 +1,7 @@
+"""Run the command line: ``python -m distinct_async``."""
+
+import sys
+
+from distinct_async.cli import main
+
+sys.exit(main())
