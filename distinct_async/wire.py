@@ -341,7 +341,9 @@ def parse_retry_after(headers: Mapping[str, str], *, now: float) -> float | None
 
 def _http_date(value: str) -> float | None:
     try:
-        return parsedate_to_datetime(value).timestamp()
+        date = parsedate_to_datetime(value)
+        # Without a zone it would be taken for this machine's local time.
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
         return None
 
@@ -397,14 +399,14 @@ def _timestamp(value: object, _: object) -> datetime:
     raise _MismatchError("a UTC timestamp (RFC 3339)", value)
 
 
-Hook: TypeAlias = Callable[[Any, Any], Any]
+_Hook: TypeAlias = Callable[[Any, Any], Any]
 
 
 def _is_tuple(target: Any) -> bool:
     return get_origin(target) is tuple
 
 
-def _tuple_hook(target: Any, converter: cattrs.Converter) -> Hook:
+def _tuple_hook(target: Any, converter: cattrs.Converter) -> _Hook:
     list_type: Any = list.__class_getitem__(get_args(target)[0])
     structure_list = converter.get_structure_hook(list_type)
 
@@ -417,11 +419,11 @@ def _tuple_hook(target: Any, converter: cattrs.Converter) -> Hook:
     return structure
 
 
-def _object_hook(target: type, converter: cattrs.Converter) -> Hook:
+def _object_hook(target: type, converter: cattrs.Converter) -> _Hook:
     names = {a.name: override(rename=_json_name(a.name)) for a in attrs.fields(target)}
     detailed = converter.detailed_validation
     make: Any = make_dict_structure_fn  # typed with its options and the overrides as one
-    build: Hook = make(target, converter, _cattrs_detailed_validation=detailed, **names)
+    build: _Hook = make(target, converter, _cattrs_detailed_validation=detailed, **names)
     if not detailed:
         return build
 

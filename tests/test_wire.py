@@ -1,5 +1,6 @@
 import copy
 import json
+import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -455,6 +456,18 @@ DATE = "Mon, 01 Jan 2024 10:00:00 GMT"
 )
 def test_retry_after(headers: dict[str, str], expected: float | None) -> None:
     assert wire.parse_retry_after(CIMultiDict(headers), now=NOW) == expected
+
+
+@pytest.mark.parametrize("zone", ["", " -0000", " GMT", " UTC"])
+def test_a_date_without_a_zone_is_utc(monkeypatch: pytest.MonkeyPatch, zone: str) -> None:
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    try:
+        headers = {"Retry-After": f"Mon, 01 Jan 2024 10:00:30{zone}", "Date": DATE}
+        assert wire.parse_retry_after(CIMultiDict(headers), now=NOW) == 30
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_retry_after_is_on_the_error() -> None:
