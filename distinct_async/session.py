@@ -173,10 +173,13 @@ class Session:
         if self._loop not in (None, loop) and not self._loop.is_closed():
             raise ConfigurationError("the client belongs to another event loop; close it there")
         self._closed = True
-        if self._loop is loop:
-            await self._end_requests(loop.time())
-        if self._http is not None and self._http is not self._settings.session:
-            await self._http.close()
+        try:
+            if self._loop is loop:
+                await self._end_requests(loop.time())
+        finally:
+            # Also when whoever closes is cancelled meanwhile: sockets must not be left.
+            if self._http is not None and self._http is not self._settings.session:
+                await self._http.close()
 
     async def _end_requests(self, now: float) -> None:
         for scope in self._requests:

@@ -759,6 +759,23 @@ async def test_closing_ends_tasks_that_are_in_no_request(fake: FakeDistinct) -> 
     assert task.cancelled()
 
 
+async def test_closing_that_is_cancelled_leaves_no_socket(raw: RawServer) -> None:
+    raw.play(hang)
+    client = DistinctClient(KEY, base_url=raw.url)
+    request = asyncio.create_task(ask(client))
+    await eventually(lambda: raw.heads)
+    closing = asyncio.create_task(client.aclose())
+    await asyncio.sleep(0)
+    closing.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    with pytest.raises(ClientClosedError):
+        await request
+    assert client._session._http is not None
+    assert client._session._http.closed
+
+
 async def test_closing_while_a_timeout_is_being_handled(raw: RawServer) -> None:
     raw.play(hang)
     client = DistinctClient(KEY, base_url=raw.url, timeouts=Timeouts(total=0.01))
