@@ -59,7 +59,7 @@ def require_id(name: str, value: object) -> str:
         raise ConfigurationError(f"{name} must be a string, got {type(value).__name__}")
     if not value.strip():
         raise ConfigurationError(f"{name} must not be empty")
-    if any("\ud800" <= character <= "\udfff" for character in value):
+    if re.search("[\ud800-\udfff]", value):
         raise ConfigurationError(f"{name} must be encodable as UTF-8, got lone surrogates")
     return value
 
@@ -71,12 +71,14 @@ def _integer_from(minimum: int) -> _Validator:
     return validate
 
 
-def _seconds(*, positive: bool, optional: bool = False) -> _Validator:
+def _seconds(*, positive: bool) -> _Validator:
     def validate(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
-        if not (optional and value is None):
-            require_seconds(attribute.name, value, positive=positive)
+        require_seconds(attribute.name, value, positive=positive)
 
     return validate
+
+
+_POSITIVE_OR_NONE: Final[_Validator] = attrs.validators.optional(_seconds(positive=True))
 
 
 def instance_of(expected: type) -> _Validator:
@@ -130,9 +132,7 @@ class Limits:
     """
 
     concurrency: int = attrs.field(default=16, validator=_integer_from(1))
-    requests_per_second: float | None = attrs.field(
-        default=None, validator=_seconds(positive=True, optional=True)
-    )
+    requests_per_second: float | None = attrs.field(default=None, validator=_POSITIVE_OR_NONE)
     max_body_bytes: int = attrs.field(default=32 * MIB, validator=_integer_from(1))
 
 
@@ -147,16 +147,10 @@ class Timeouts:
         total: For one request with all its attempts, delays and waiting.
     """
 
-    connect: float | None = attrs.field(
-        default=10.0, validator=_seconds(positive=True, optional=True)
-    )
-    read: float | None = attrs.field(default=30.0, validator=_seconds(positive=True, optional=True))
-    attempt: float | None = attrs.field(
-        default=60.0, validator=_seconds(positive=True, optional=True)
-    )
-    total: float | None = attrs.field(
-        default=300.0, validator=_seconds(positive=True, optional=True)
-    )
+    connect: float | None = attrs.field(default=10.0, validator=_POSITIVE_OR_NONE)
+    read: float | None = attrs.field(default=30.0, validator=_POSITIVE_OR_NONE)
+    attempt: float | None = attrs.field(default=60.0, validator=_POSITIVE_OR_NONE)
+    total: float | None = attrs.field(default=300.0, validator=_POSITIVE_OR_NONE)
 
 
 @attrs.frozen(kw_only=True)

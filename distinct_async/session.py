@@ -313,9 +313,8 @@ class Session:
             return _timeout_error(error, timeouts)
         if http is not None and http.closed:
             return ClientClosedError("the aiohttp session is closed")
-        detail = self._settings.api_key.redact(f"{type(error).__name__}: {error}")
         return TransportError(
-            ascii(detail[:200])[1:-1],
+            wire.printable(f"{type(error).__name__}: {error}", self._settings.api_key),
             retryable=isinstance(error, aiohttp.ClientError | OSError)
             and not isinstance(error, _HOPELESS),
         )

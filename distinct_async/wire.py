@@ -136,6 +136,15 @@ def _query(**parameters: str | int | None) -> str:
 # --- Bytes in ---------------------------------------------------------------------------------
 
 
+def printable(text: str, api_key: ApiKey) -> str:
+    """Return foreign text without the key, escaped and cut, fit for a message or a log."""
+    redacted = api_key.redact(text)
+    cut = redacted[:_EXCERPT_CHARACTERS]
+    # Not printable: control characters, ANSI escapes, line breaks, bidirectional overrides.
+    escaped = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in cut)
+    return escaped if cut == redacted else f"{escaped}…"
+
+
 @attrs.frozen
 class Reply:
     """A response: all that decoding needs of it.
@@ -156,11 +165,7 @@ class Reply:
 
     def printable(self, text: str) -> str:
         """Return server-sent text without the key, escaped and cut, fit for a message or a log."""
-        redacted = self.api_key.redact(text)
-        cut = redacted[:_EXCERPT_CHARACTERS]
-        # Not printable: control characters, ANSI escapes, line breaks, bidirectional overrides.
-        escaped = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in cut)
-        return escaped if cut == redacted else f"{escaped}…"
+        return printable(text, self.api_key)
 
     @property
     def excerpt(self) -> str:

@@ -13,7 +13,6 @@ from distinct_async import DistinctClient
 from distinct_async.testing import FakeClock, FakeDistinct
 
 FIXTURES = Path(__file__).parent / "fixtures"
-EXAMPLES = sorted(path.stem for path in FIXTURES.glob("*.json"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

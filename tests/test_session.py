@@ -839,6 +839,17 @@ def test_a_client_can_be_made_before_the_loop_runs() -> None:
 # --- Secrets
 
 
+async def test_what_a_broken_server_sends_is_escaped_and_cut(
+    raw: RawServer, raw_client: DistinctClient
+) -> None:
+    raw.play(send(b"HTTP/1.1 200 OK\r\n\x1b[31m" + b"y" * 500 + b"\r\n\r\n"))
+    with pytest.raises(TransportError) as caught:
+        await ask(raw_client)
+
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 300
+
+
 ECHO = b'{"statusCode": 400, "message": "bad key %s", "x": "%s"}' % (KEY.encode(), KEY.encode())
 
 

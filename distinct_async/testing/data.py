@@ -4,7 +4,7 @@ import random
 from bisect import insort
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Protocol
 
 import attrs
@@ -127,7 +127,8 @@ def _mix(number: int) -> int:
 def share_out(total: int, shares: int, *, seed: int) -> list[int]:
     """Divide `total` visits unevenly among touchpoints, as real placements get them."""
     weights = [random.Random(f"{seed}/{i}").uniform(0.2, 1.8) for i in range(shares)]  # noqa: S311
-    bounds = [int(total * sum(weights[:i]) / sum(weights)) for i in range(shares)] + [total]
+    *reached, whole = 0.0, *accumulate(weights)
+    bounds = [int(total * weight / whole) for weight in reached] + [total]
     return [after - before for before, after in pairwise(bounds)]
 
 
