@@ -10,7 +10,9 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar, final
 
 import aiohttp
 import attrs
+from aiohttp.tracing import Trace
 from aiolimiter import AsyncLimiter
+from typing_extensions import override
 from yarl import URL
 
 from distinct_async import wire
@@ -295,7 +297,7 @@ class Session:
     def _open_http(self) -> aiohttp.ClientSession:
         if self._http is None:
             self._http = self._settings.session or aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self._settings.limits.concurrency),
+                connector=_Connector(limit=self._settings.limits.concurrency),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trace_configs=list(self._settings.trace_configs),
                 trust_env=False,
@@ -318,6 +320,40 @@ class Session:
             retryable=isinstance(error, aiohttp.ClientError | OSError)
             and not isinstance(error, _HOPELESS),
         )
+
+
+@final
+class _Connector(aiohttp.TCPConnector):
+    """Hands out no connection on which the server has sent what nobody asked for.
+
+    aiohttp would take it for the answer to the request that gets the connection (aiohttp's issue
+    13656). A borrowed session's connector is the caller's, and may do so.
+    """
+
+    @override
+    async def connect(
+        self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
+    ) -> aiohttp.connector.Connection:
+        for _ in range(self.limit):
+            connection = await super().connect(req, traces, timeout)
+            if not await _was_sent_to(connection):
+                return connection
+            connection.close()
+        # Nothing that was in the pool was any good, so this one is new.
+        return await super().connect(req, traces, timeout)
+
+
+async def _was_sent_to(connection: aiohttp.connector.Connection) -> bool:
+    try:
+        # What has arrived by now is read from the socket in the first turn of the loop, and
+        # handled before the second.
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    except BaseException:
+        connection.close()
+        raise
+    protocol = connection.protocol
+    return protocol is None or protocol.should_close
 
 
 # What another attempt cannot mend: the wrong certificate, an unusable URL.

@@ -5,6 +5,7 @@ strict: a value of another type is a `DecodeError` with its JSON path, never coe
 the document does not have are ignored, for APIs grow.
 """
 
+import codecs
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -170,7 +171,11 @@ class Reply:
     @property
     def excerpt(self) -> str:
         """The start of the body, fit for a message or a log."""
-        return self.printable(self.body[:_EXCERPT_SOURCE_BYTES].decode("utf-8", "replace"))
+        if len(self.body) <= _EXCERPT_SOURCE_BYTES:
+            return self.printable(self.body.decode("utf-8", "replace"))
+        start = self.body[:_EXCERPT_SOURCE_BYTES].decode("utf-8", "replace")
+        # The cut may have gone through the key, and half of it would not be recognized.
+        return self.printable(self.api_key.redact(start)[: -len(self.api_key)])
 
 
 def decode_experience(reply: Reply) -> ExperienceMetrics:
@@ -299,7 +304,8 @@ def _data(reply: Reply) -> Any:
 def _parse(body: bytes) -> Any:
     """Return the JSON value, or `_NOT_JSON`."""
     try:
-        return orjson.loads(body)
+        # RFC 8259, 8.1: whoever parses may ignore a byte order mark.
+        return orjson.loads(body.removeprefix(codecs.BOM_UTF8))
     except orjson.JSONDecodeError:
         return _NOT_JSON
 

@@ -2,9 +2,12 @@ import asyncio
 import gzip
 import selectors
 import ssl
+import time
 import zlib
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
+from email.utils import formatdate
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -14,7 +17,7 @@ import trustme
 from aiohttp import web
 from aiolimiter import AsyncLimiter
 from helpers import MockedHTTP, eventually, shown_of
-from raw_server import RawServer, hang, reply, reset, send
+from raw_server import Exchange, RawServer, hang, reply, reset, response_of, send
 from typing_extensions import override
 
 from distinct_async import (
@@ -102,12 +105,15 @@ async def test_a_base_url_may_have_a_path(raw: RawServer, example: Example) -> N
     assert raw.heads[0].startswith(b"GET /proxy/v3/touchpoint/metrics?metricsType=TOUCHPOINT&")
 
 
-async def test_environment_proxies_and_cookies_are_ignored(
-    raw: RawServer, example: Example, monkeypatch: pytest.MonkeyPatch
+async def test_the_environments_proxies_and_netrc_and_cookies_are_ignored(
+    raw: RawServer, example: Example, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    raw.play(reply(example("touchpoint_total"), headers=b"Set-Cookie: a=b; Path=/\r\n"))
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine localhost login somebody password secret\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    raw.play(reply(example("touchpoint_total"), b"Set-Cookie: a=b; Path=/"))
 
     # By name, since cookies of a bare address are ignored by anybody.
     async with DistinctClient(KEY, base_url=by_name(raw)) as client:
@@ -116,6 +122,7 @@ async def test_environment_proxies_and_cookies_are_ignored(
 
     assert len(raw.heads) == 2
     assert not any(b"cookie" in head.lower() for head in raw.heads)
+    assert not any(b"authorization" in head.lower() for head in raw.heads)
 
 
 def by_name(raw: RawServer) -> str:
@@ -239,6 +246,36 @@ async def test_retry_after_is_waited_for(
     assert 30 <= clock.time - start <= 30.5
 
 
+@pytest.mark.parametrize(
+    ("value", "delays"),
+    [
+        ("7", (7, 7.5)),
+        ("0.25", (0.25, 1)),
+        ("120", (120, 120.5)),
+        # Dates, so many seconds from now. The server's clock is years ahead of the client's.
+        (90, (85, 90.5)),
+        (-90, (0, 1)),
+        *[
+            (absurd, (0, 0.5))
+            for absurd in ("nan", "inf", "-1", "1" + "0" * 35, "Fri, 31 Dec 100000 23:59:59 GMT")
+        ],
+    ],
+)
+async def test_what_is_made_of_each_retry_after(
+    fake: FakeDistinct,
+    client: DistinctClient,
+    clock: FakeClock,
+    value: str | int,
+    delays: tuple[float, float],
+) -> None:
+    sent = value if isinstance(value, str) else formatdate(time.time() + value, usegmt=True)
+    fake.fail_next(503, retry_after=sent)
+
+    assert await ask(client) == 3
+    assert delays[0] <= clock.sleeps[0] <= delays[1]
+    assert len(clock.sleeps) == 1
+
+
 async def test_a_retry_after_above_the_cap_is_raised(
     fake: FakeDistinct, client: DistinctClient, clock: FakeClock
 ) -> None:
@@ -325,16 +362,16 @@ async def test_a_refused_connection_is_retried_and_raised(
     "fault",
     [
         pytest.param(reset, id="reset"),
-        pytest.param(send(close=True), id="closed"),
-        pytest.param(send(b"HTTP/1.1 200 OK\r\nConte", close=True), id="cut head"),
-        pytest.param(send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", close=True), id="cut"),
+        pytest.param(send(end="close"), id="closed"),
+        pytest.param(send(b"HTTP/1.1 200 OK\r\nConte", end="close"), id="cut head"),
+        pytest.param(send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", end="close"), id="cut"),
         pytest.param(send(b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"), id="bad length"),
         pytest.param(send(b"garbage\r\n\r\n"), id="no HTTP"),
-        pytest.param(reply(b"", headers=b"X: %s\r\n" % (b"x" * 9_000)), id="long header"),
+        pytest.param(reply(b"", b"X: %s" % (b"x" * 9_000)), id="long header"),
         pytest.param(
             send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"), id="bad chunk"
         ),
-        pytest.param(reply(b"not gzip", headers=b"Content-Encoding: gzip\r\n"), id="bad encoding"),
+        pytest.param(reply(b"not gzip", b"Content-Encoding: gzip"), id="bad encoding"),
     ],
 )
 async def test_a_broken_exchange_is_retried_once_each(
@@ -356,6 +393,34 @@ async def test_a_dropped_keep_alive_connection_is_an_attempt_like_any_other(
     assert await ask(raw_client) == 3
     assert await ask(raw_client) == 3
     assert (len(raw.heads), len(clock.sleeps)) == (3, 1)
+
+
+@pytest.mark.parametrize("connections", [1, 3])
+async def test_what_nobody_asked_for_is_not_the_next_answer(
+    raw: RawServer, example: Example, connections: int
+) -> None:
+    body = example("touchpoint_total")
+    exchanges: list[Exchange] = []
+
+    async def all_at_once(exchange: Exchange) -> None:
+        exchanges.append(exchange)
+        await eventually(lambda: len(exchanges) == connections)
+        await reply(body)(exchange)
+
+    raw.play(*[all_at_once] * connections, reply(body))
+    async with DistinctClient(
+        KEY, base_url=raw.url, limits=Limits(concurrency=connections), retry=ONCE
+    ) as client:
+        first = (ask(client) for _ in range(connections))
+        assert await asyncio.gather(*first) == [3] * connections
+        # Every connection in the pool gets another response, at the very last moment.
+        for exchange in exchanges:
+            exchange.writer.write(response_of(body.replace(b"entry_scan", b"stale")))
+
+        page = await client.touchpoint_metrics("tp-1")
+
+    assert page.touchpoint.value == "entry_scan"
+    assert len(raw.heads) == raw.connections == connections + 1
 
 
 async def test_a_certificate_that_is_not_trusted_is_not_retried(clock: FakeClock) -> None:
@@ -856,7 +921,7 @@ ECHO = b'{"statusCode": 400, "message": "bad key %s", "x": "%s"}' % (KEY.encode(
 @pytest.mark.parametrize(
     "echo",
     [
-        reply(ECHO, status="400 Bad", headers=b"X-Request-Id: %s\r\n" % KEY.encode()),
+        reply(ECHO, b"X-Request-Id: %s" % KEY.encode(), status="400 Bad"),
         reply(KEY.encode(), status="500 Oops"),
         reply(ECHO),
         reply(b'{"statusCode": 200, "data": {"touchpoints": "%s"}}' % KEY.encode()),

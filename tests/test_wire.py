@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs
 
+import attrs
 import pytest
 from multidict import CIMultiDict
 
@@ -428,6 +429,14 @@ def test_server_sent_text_is_redacted_escaped_and_cut() -> None:
     assert error.request_id == "***"
     assert "canary" not in str(error) + repr(error) + error.body_excerpt
     assert str(error).isprintable()
+
+
+def test_an_excerpt_never_ends_within_the_key() -> None:
+    key = "canary-" + "0123456789" * 9
+    # Longer than what is looked at, so that the last of the keys is cut.
+    reply = attrs.evolve(make_reply(key.encode() * 100, status=500), api_key=ApiKey(key))
+
+    assert reply.excerpt.replace("***", "") == ""
 
 
 # --- Retry-After
