@@ -5,12 +5,32 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from helpers import MockedHTTP
 from raw_server import RawServer
 
 from distinct_async import DistinctClient
 from distinct_async.testing import FakeClock, FakeDistinct
+
+# The same examples every time, so that the commit alone decides; `--hypothesis-profile=explore`
+# looks further, and elsewhere each time.
+hypothesis.settings.register_profile(
+    "repeatable",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    max_examples=40,
+    stateful_step_count=30,
+    suppress_health_check=(hypothesis.HealthCheck.too_slow,),
+)
+hypothesis.settings.register_profile(
+    "explore",
+    hypothesis.settings.get_profile("repeatable"),
+    derandomize=False,
+    max_examples=1_000,
+)
+hypothesis.settings.load_profile("repeatable")
 
 FIXTURES = Path(__file__).parent / "fixtures"
 

@@ -2,12 +2,14 @@
 
 import asyncio
 import inspect
+import logging
 import traceback
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import aiohttp
+import pytest
 from aioresponses import aioresponses
 from typing_extensions import override
 
@@ -41,13 +43,23 @@ class MockedHTTP(aioresponses):
         super().add(url, *arguments, **{"response_class": _ResponseWithWriter, **options})
 
 
-def shown_of(error: BaseException) -> str:
-    """Return all that an error shows: its texts, its attributes, and its frames' local variables.
+def shown_of(error: BaseException | None) -> str:
+    """Return all that an error and those it hangs on show: texts, attributes, frames' locals.
 
     Frames of tests are left out; there must be one at least that is not.
     """
+    if error is None:
+        return ""
     shown = traceback.TracebackException.from_exception(error, capture_locals=True)
     ours = [frame for frame in shown.stack if "/tests/" not in frame.filename]
     assert ours
-    texts = [str(error), repr(error), str(vars(error)), str(getattr(error, "__notes__", ""))]
-    return "\n".join(texts + [str(frame.locals) for frame in ours])
+    texts = [str(error), repr(error), str(error.args), str(vars(error))]
+    notes = str(getattr(error, "__notes__", ""))
+    chain = [shown_of(error.__cause__), shown_of(error.__context__)]
+    return "\n".join([*texts, notes, *chain, *(str(frame.locals) for frame in ours)])
+
+
+def logged(caplog: pytest.LogCaptureFixture) -> str:
+    """Return all that was logged, tracebacks included."""
+    formatter = logging.Formatter("%(name)s %(message)s %(args)s")
+    return "\n".join(formatter.format(record) for record in caplog.records)

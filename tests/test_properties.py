@@ -1,0 +1,207 @@
+"""What holds for anything: arbitrary ids, and a server that grows, clamps and fails at will."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, rule
+from typing_extensions import override
+
+from distinct_async import (
+    ConfigurationError,
+    DistinctClient,
+    NotFoundError,
+    RateLimitError,
+    ServerError,
+    Visit,
+    VisitsType,
+)
+from distinct_async.testing import FakeClock, FakeDistinct
+
+# --- Ids
+
+text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=50)
+ids = text.filter(str.strip)
+long_ids = ids.map(lambda short: (short * 10_000)[:10_000])
+blanks = st.text(st.sampled_from(" \t\r\n\u2003"))
+surrogates = st.text(st.characters(categories=["Cs"]), min_size=1)
+
+
+@contextmanager
+def served() -> Iterator[tuple[asyncio.Runner, FakeDistinct, DistinctClient]]:
+    with asyncio.Runner() as runner:
+        fake = runner.run(FakeDistinct().__aenter__())
+        client = fake.client(runtime=FakeClock().runtime)
+        try:
+            yield runner, fake, client
+        finally:
+            runner.run(client.aclose())
+            runner.run(fake.__aexit__())
+
+
+def test_any_ids_reach_the_server_intact() -> None:
+    with served() as (runner, fake, client):
+
+        @given(ids | long_ids, ids)
+        @example("../../etc", "?")
+        @example("a&b=c#d", "%2F+%00")
+        @example("\r\nX-Injected: 1", "🎉" * 100)
+        def ask(one: str, other: str) -> None:
+            with pytest.raises(NotFoundError) as caught:
+                runner.run(client.touchpoint_metrics(one, experience_id=other))
+            parameters = fake.requests[-1].parameters
+            assert (parameters["touchpointId"], parameters["experienceId"]) == (one, other)
+            assert caught.value.touchpoint_id == one
+            assert str(caught.value).isprintable()
+
+            with pytest.raises(NotFoundError):
+                runner.run(client.user_metrics(other, one))
+            parameters = fake.requests[-1].parameters
+            assert (parameters["experienceId"], parameters["userId"]) == (other, one)
+            assert len(parameters) == 3
+
+        ask()
+
+
+@given(blanks | surrogates)
+def test_what_cannot_be_sent_is_refused_by_name(bad: str) -> None:
+    client = DistinctClient("key")
+    with pytest.raises(ConfigurationError, match="touchpoint_id"):
+        client.total_visits(bad)
+
+
+# --- A walk against a model
+
+START = datetime(2024, 1, 1, tzinfo=UTC)
+
+
+@attrs.define(eq=False)
+class ModelWalk:
+    """A walk, and what it has delivered."""
+
+    visits_type: VisitsType
+    offset: int
+    limit: int | None
+    page_size: int | None
+    prefetch: int
+    known: int
+    items: AsyncGenerator[Visit, None] | None = None
+    delivered: list[Visit] = attrs.field(factory=list[Visit])
+    ended: bool = False
+
+    @property
+    def next_offset(self) -> int:
+        return self.offset + len(self.delivered)
+
+
+class ServerAndWalks(RuleBasedStateMachine):
+    """Visits come in, pages shrink and requests fail while walks go on and are resumed."""
+
+    walks = Bundle("walks")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.served = served()
+        self.runner, self.fake, self.client = self.served.__enter__()
+        self.fake.add_touchpoint("tp")
+        self.total: list[Visit] = []
+        self.unique: dict[str, Visit] = {}
+
+    @override
+    def teardown(self) -> None:
+        self.served.__exit__(None, None, None)
+
+    @rule(users=st.lists(st.integers(0, 60), min_size=1, max_size=40))
+    def grow(self, users: list[int]) -> None:
+        for user in users:
+            visit = Visit(f"user-{user}", START + timedelta(seconds=len(self.total)))
+            self.fake.scan("tp", visit.user_id, visit.timestamp)
+            self.total.append(visit)
+            self.unique.setdefault(visit.user_id, visit)
+
+    @rule(size=st.none() | st.integers(1, 20))
+    def clamp(self, size: int | None) -> None:
+        self.fake.max_page_size = size
+
+    @rule(
+        status=st.sampled_from([429, 500, 503, 404]),
+        times=st.integers(1, 6),
+        retry_after=st.sampled_from([None, 0, 7, 1_000]),
+    )
+    def fail(self, status: int, times: int, retry_after: int | None) -> None:
+        self.fake.fail_next(status, times, retry_after)
+
+    @rule(
+        target=walks,
+        visits_type=st.sampled_from(VisitsType),
+        offset=st.integers(0, 50),
+        limit=st.none() | st.integers(0, 80),
+        page_size=st.none() | st.integers(1, 40),
+        prefetch=st.integers(1, 9),
+    )
+    def start(self, **arguments: Any) -> ModelWalk:
+        total = arguments["visits_type"] is VisitsType.TOTAL
+        known = len(self.total if total else self.unique)
+        return ModelWalk(**arguments, known=known)
+
+    @rule(walk=walks, items=st.integers(1, 60))
+    def step(self, walk: ModelWalk, items: int) -> None:
+        self.runner.run(self.take(walk, items))
+
+    @rule(walk=consumes(walks))
+    def finish(self, walk: ModelWalk) -> None:
+        self.runner.run(self.take(walk, 100_000))
+        if len(walk.delivered) != walk.limit:
+            assert walk.ended
+            assert walk.next_offset >= walk.known
+
+    @rule(walk=consumes(walks))
+    def drop(self, walk: ModelWalk) -> None:
+        if walk.items is not None:
+            self.runner.run(walk.items.aclose())
+
+    async def take(self, walk: ModelWalk, items: int) -> None:
+        """Take so many items, resuming after every error, and compare them with the model."""
+        wanted = len(walk.delivered) + items
+        # A bound: each failure that was planned can end a walk once.
+        for _ in range(1_000):
+            if walk.ended or len(walk.delivered) >= wanted:
+                break
+            try:
+                await self.go_on(walk, wanted)
+            except (ServerError, RateLimitError, NotFoundError) as error:
+                assert error.next_offset == walk.next_offset  # noqa: PT017 - and it goes on
+                walk.items = None
+        else:
+            raise AssertionError("the walk comes to no end")
+        model = self.total if walk.visits_type is VisitsType.TOTAL else [*self.unique.values()]
+        assert walk.delivered == model[walk.offset : walk.next_offset]
+
+    async def go_on(self, walk: ModelWalk, wanted: int) -> None:
+        if walk.items is None:
+            unique = walk.visits_type is VisitsType.UNIQUE
+            visits = self.client.unique_visits if unique else self.client.total_visits
+            rest = None if walk.limit is None else walk.limit - len(walk.delivered)
+            walk.items = aiter(
+                visits(
+                    "tp",
+                    offset=walk.next_offset,
+                    limit=rest,
+                    page_size=walk.page_size,
+                    prefetch=walk.prefetch,
+                )
+            )
+        async for visit in walk.items:
+            walk.delivered.append(visit)
+            if len(walk.delivered) >= wanted:
+                return
+        walk.ended = True
+
+
+TestServerAndWalks = ServerAndWalks.TestCase
