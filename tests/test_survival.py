@@ -33,8 +33,8 @@ async def test_single_calls_succeed_through_faults() -> None:
 
     assert figures.succeeded + figures.failures.total() == figures.calls == 1_000
     assert figures.failures["wrong"] == 0
-    assert figures.succeeded >= 998
-    assert 1_100 < figures.requests <= 1_300
+    assert figures.succeeded >= 995
+    assert 1_150 < figures.requests <= 1_300
 
 
 async def test_an_outage_is_not_multiplied() -> None:
