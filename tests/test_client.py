@@ -177,6 +177,7 @@ async def check_walk(
     assert fake.request_count == requests
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prefetch", [1, 4, 16])
 @pytest.mark.parametrize("page_size", [None, 1, 7, 50, 1000])
 async def test_every_visit_once_and_in_order(
@@ -193,6 +194,7 @@ async def test_every_visit_once_and_in_order(
         await check_walk(pager, expected[offset:], fake, requests)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prefetch", [1, 4, 16])
 async def test_every_visit_of_a_server_that_clamps(prefetch: int) -> None:
     async with FakeDistinct.synthetic(touchpoints=1, visits=TOTAL) as fake, fake.client() as client:
@@ -213,6 +215,7 @@ async def test_offset_and_limit(offset: int, limit: int | None) -> None:
             assert await pager.collect() == served(fake, "tp-1", unique=unique)[offset:stop]
 
 
+@pytest.mark.slow
 async def test_every_unique_visit() -> None:
     async with FakeDistinct.synthetic(touchpoints=1, visits=TOTAL) as fake, fake.client() as client:
         visits = await client.unique_visits("tp-1", page_size=1_000).collect()
@@ -446,6 +449,7 @@ async def test_aclosing_ends_a_walk_at_once(
     assert await client.total_visits("tp-1").collect() == small
 
 
+@pytest.mark.slow
 async def test_a_walk_can_be_cancelled_anywhere_and_the_client_goes_on(
     fake: FakeDistinct, client: DistinctClient, small: list[Visit]
 ) -> None:

@@ -102,6 +102,7 @@ async def drain(pager: Pager[Visit, VisitPage]) -> tuple[list[Visit], DistinctEr
 # --- What is delivered
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prefetch", [1, 4, 16])
 @pytest.mark.parametrize("page_size", [None, 1, 7, 50, 1000])
 async def test_every_item_once_and_in_order(page_size: int | None, prefetch: int) -> None:

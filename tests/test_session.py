@@ -624,7 +624,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self.clock.now
 
 
-@pytest.mark.parametrize("rate", [0.5, 1, 7, 20, 1000])
+@pytest.mark.parametrize("rate", [0.5, 1, 7, 20, pytest.param(1000, marks=pytest.mark.slow)])
 def test_the_rate_holds_in_every_second(rate: float) -> None:
     limiter = session_module._make_limiter(rate)
     assert isinstance(limiter, AsyncLimiter)

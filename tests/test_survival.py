@@ -8,6 +8,8 @@ from faults import MIB
 from raw_server import reply
 from survival import BodyFigures, LeftoverFigures, page_body
 
+pytestmark = pytest.mark.slow
+
 
 async def test_a_walk_through_every_fault_loses_and_repeats_nothing() -> None:
     figures = await survival.walk_through_faults(visits=20_000, page_size=20, seed=1)
