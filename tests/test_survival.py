@@ -12,12 +12,12 @@ pytestmark = pytest.mark.slow
 
 
 async def test_a_walk_through_every_fault_loses_and_repeats_nothing() -> None:
-    figures = await survival.walk_through_faults(visits=20_000, page_size=20, seed=1)
+    figures = await survival.walk_through_faults(visits=12_000, page_size=20, seed=1)
 
-    assert (figures.delivered, figures.lost, figures.repeated) == (20_000, 0, 0)
+    assert (figures.delivered, figures.lost, figures.repeated) == (12_000, 0, 0)
     assert figures.wrong_offsets == 0
-    assert figures.gave_up > 10
-    assert figures.spoilt > 150
+    assert figures.gave_up > 5
+    assert figures.spoilt > 100
 
 
 async def test_a_walk_that_gives_up_all_the_time_arrives_all_the_same() -> None:
@@ -83,16 +83,16 @@ async def test_walks_cancelled_at_random_leave_nothing() -> None:
         for _ in range(100):
             await asyncio.sleep(0)
 
-    figures = await survival.cancelled_walks(walks=50, seed=1, settle=settle)
+    figures = await survival.cancelled_walks(walks=40, seed=1, settle=settle)
 
     assert figures == LeftoverFigures(
         finished=figures.finished, tasks=0, held_slots=0, file_descriptors=0
     )
-    assert figures.finished < 25
+    assert figures.finished < 20
 
 
 def test_arbitrary_responses_give_values_or_our_errors() -> None:
-    outcomes = survival.arbitrary_responses(examples=500, number=1)
+    outcomes = survival.arbitrary_responses(examples=300, number=1)
 
     assert outcomes.keys() <= {"a value", "DecodeError", "StatusError", "TransportError"}
     assert min(outcomes["a value"], outcomes["DecodeError"], outcomes["TransportError"]) > 20
