@@ -12,6 +12,7 @@ import trustme
 from faults import FAULTS, IMPATIENT, Fault, Outcome
 from helpers import logged, shown_of
 from raw_server import RawServer, reply, response_of, send
+from survival import page_body
 
 from distinct_async import (
     DistinctClient,
@@ -21,6 +22,7 @@ from distinct_async import (
     RetryPolicy,
     Timeouts,
     TransportError,
+    Visit,
     VisitPage,
 )
 from distinct_async.testing import FakeClock
@@ -95,6 +97,30 @@ async def test_what_it_raises_shows_no_key_and_hangs_on_nothing(
             assert error.retryable == (fault.outcome is Outcome.RETRIED)
         await client.aclose()
 
+    assert KEY not in logged(caplog)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [fault for fault in FAULTS if fault.outcome is not Outcome.READ and not fault.slow],
+    ids=lambda fault: fault.name,
+)
+async def test_what_a_walk_raises_shows_no_key_and_says_where_to_go_on(
+    raw: RawServer, fault: Fault, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    first = page_body("tp-1", 0, 50, total=100, page_size=50)
+    raw.play(reply(first), fault.spoil(page_body(KEY, 50, 100, total=100, page_size=50)))
+    async with make_client(raw, fault, attempts=1) as client:
+        delivered: list[Visit] = []
+        with pytest.raises(DistinctError) as caught:
+            async for visit in client.total_visits("tp-1"):
+                delivered.append(visit)  # noqa: PERF401 - what came before an error counts
+
+    error = caught.value
+    assert (error.touchpoint_id, error.next_offset, len(delivered)) == ("tp-1", 50, 50)
+    assert (error.__cause__, error.__context__) == (None, None)
+    assert KEY not in shown_of(error)
     assert KEY not in logged(caplog)
 
 
