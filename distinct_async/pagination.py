@@ -112,8 +112,10 @@ class Pager(Generic[T_co, P_co]):
         return self._items()
 
     async def _items(self) -> AsyncGenerator[T_co, None]:
-        async with aclosing(self.pages()) as pages:
-            async for page in pages:
+        # Not through `pages`: a loop that ends closes all generators at once, and one that is
+        # inside another would be closed twice.
+        async with aclosing(_Walk(self)) as walk:
+            while (page := await walk.next_page()) is not None:
                 for item in page.items:
                     yield item
 
@@ -126,12 +128,9 @@ class Pager(Generic[T_co, P_co]):
         Raises:
             DistinctError: As for the items.
         """
-        walk = _Walk(self)
-        try:
+        async with aclosing(_Walk(self)) as walk:
             while (page := await walk.next_page()) is not None:
                 yield page
-        finally:
-            await walk.aclose()
 
     async def collect(self) -> list[T_co]:
         """Return every item in a list.

@@ -13,21 +13,23 @@ from raw_server import RawServer
 from distinct_async import DistinctClient
 from distinct_async.testing import FakeClock, FakeDistinct
 
-# The same examples every time, so that the commit alone decides; `--hypothesis-profile=explore`
-# looks further, and elsewhere each time.
+# The same examples every time, so that the commit alone decides. `--hypothesis-profile=explore`
+# looks further, elsewhere each time, and for the smallest example, which can take minutes.
 hypothesis.settings.register_profile(
     "repeatable",
     derandomize=True,
     database=None,
     deadline=None,
-    max_examples=40,
-    stateful_step_count=30,
+    max_examples=50,
+    stateful_step_count=40,
+    phases=(hypothesis.Phase.explicit, hypothesis.Phase.generate),
     suppress_health_check=(hypothesis.HealthCheck.too_slow,),
 )
 hypothesis.settings.register_profile(
     "explore",
     hypothesis.settings.get_profile("repeatable"),
     derandomize=False,
+    phases=tuple(hypothesis.Phase),
     max_examples=1_000,
 )
 hypothesis.settings.load_profile("repeatable")

@@ -220,7 +220,7 @@ BODY_FAULTS = (
     Fault("cut", RETRIED, _body(half)),
     Fault("doubled", RETRIED, _body(lambda b: b + b)),
     Fault("an error inside", RETRIED, _body(lambda _: b'{"statusCode":503,"message":"Planned"}')),
-    Fault("wrong shape", REFUSED, _body(lambda _: b'{"statusCode":200,"data":{"touchpoints":[]}}')),
+    Fault("wrong shape", REFUSED, _body(lambda b: b.replace(b'"userId"', b'"user"'))),
 )
 
 STATUS_FAULTS = (

@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import types
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from typing import Any, TypeVar
 
 import pytest
@@ -159,6 +159,18 @@ async def test_a_request_cancelled_while_it_waits_for_the_rate_frees_its_slot(
         assert len(raw.heads) == 1
 
 
+async def test_a_timeout_of_the_callers_own_passes(raw: RawServer) -> None:
+    raw.play(hang)
+    async with make_client(raw, concurrency=4) as client:
+        before = asyncio.all_tasks()
+        for use in (client.touchpoint_metrics("tp"), client.total_visits("tp").collect()):
+            with pytest.raises(TimeoutError) as caught:
+                async with asyncio.timeout(0.05):
+                    await use
+            assert type(caught.value) is TimeoutError
+            await check_nothing_is_left(client, raw, before)
+
+
 # --- Closing
 
 
@@ -211,6 +223,25 @@ async def test_a_generator_that_nobody_holds_any_more_is_ended(raw: RawServer) -
         gc.collect()
         await eventually(lambda: not client._session._tasks)
         await check_nothing_is_left(client, raw, before)
+
+
+def test_walks_that_are_held_when_their_loop_ends_end_quietly(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    held: list[AsyncGenerator[Any, None]] = []
+
+    async def use() -> None:
+        async with RawServer() as raw, make_client(raw, concurrency=4) as client:
+            raw.play(VisitServer(100))
+            pager = client.total_visits("tp", page_size=10)
+            held.extend([aiter(pager), pager.pages()])
+            for generator in held:
+                await anext(generator)
+
+    asyncio.run(use())
+    # asyncio logs what goes wrong while it closes the generators that are left.
+    assert len(held) == 2
+    assert not caplog.records
 
 
 def test_two_event_loops_in_turn() -> None:

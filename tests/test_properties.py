@@ -1,7 +1,7 @@
 """What holds for anything: arbitrary ids, and a server that grows, clamps and fails at will."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,7 +10,7 @@ import attrs
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, precondition, rule
 from typing_extensions import override
 
 from distinct_async import (
@@ -112,22 +112,31 @@ class ServerAndWalks(RuleBasedStateMachine):
         self.fake.add_touchpoint("tp")
         self.total: list[Visit] = []
         self.unique: dict[str, Visit] = {}
+        self.started: list[ModelWalk] = []
 
     @override
     def teardown(self) -> None:
-        self.served.__exit__(None, None, None)
+        try:
+            for walk in self.started:
+                self.finish(walk)
+        finally:
+            self.served.__exit__(None, None, None)
 
-    @rule(users=st.lists(st.integers(0, 60), min_size=1, max_size=40))
+    @initialize(visits=st.integers(0, 400))
+    def begin(self, visits: int) -> None:
+        # Users come back, at no regular distance.
+        self.scan(number * number % 211 for number in range(visits))
+
+    @rule(users=st.lists(st.integers(0, 300), min_size=1, max_size=40))
     def grow(self, users: list[int]) -> None:
+        self.scan(users)
+
+    def scan(self, users: Iterable[int]) -> None:
         for user in users:
             visit = Visit(f"user-{user}", START + timedelta(seconds=len(self.total)))
             self.fake.scan("tp", visit.user_id, visit.timestamp)
             self.total.append(visit)
             self.unique.setdefault(visit.user_id, visit)
-
-    @rule(size=st.none() | st.integers(1, 20))
-    def clamp(self, size: int | None) -> None:
-        self.fake.max_page_size = size
 
     @rule(
         status=st.sampled_from([429, 500, 503, 404]),
@@ -137,34 +146,40 @@ class ServerAndWalks(RuleBasedStateMachine):
     def fail(self, status: int, times: int, retry_after: int | None) -> None:
         self.fake.fail_next(status, times, retry_after)
 
+    @precondition(lambda self: len(self.started) < 5)
     @rule(
         target=walks,
         visits_type=st.sampled_from(VisitsType),
         offset=st.integers(0, 50),
         limit=st.none() | st.integers(0, 80),
-        page_size=st.none() | st.integers(1, 40),
+        page_size=st.none() | st.integers(1, 20),
         prefetch=st.integers(1, 9),
     )
     def start(self, **arguments: Any) -> ModelWalk:
         total = arguments["visits_type"] is VisitsType.TOTAL
         known = len(self.total if total else self.unique)
-        return ModelWalk(**arguments, known=known)
+        walk = ModelWalk(**arguments, known=known)
+        self.started.append(walk)
+        return walk
 
-    @rule(walk=walks, items=st.integers(1, 60))
-    def step(self, walk: ModelWalk, items: int) -> None:
+    @rule(walk=walks, items=st.integers(1, 40), largest=st.none() | st.integers(1, 20))
+    def step(self, walk: ModelWalk, items: int, largest: int | None) -> None:
+        # Pages that were planned for one size come in another.
+        self.fake.max_page_size = largest
         self.runner.run(self.take(walk, items))
 
-    @rule(walk=consumes(walks))
+    @rule(walk=walks)
+    def drop(self, walk: ModelWalk) -> None:
+        # And resume it later, at its next offset.
+        if walk.items is not None:
+            self.runner.run(walk.items.aclose())
+            walk.items = None
+
     def finish(self, walk: ModelWalk) -> None:
         self.runner.run(self.take(walk, 100_000))
         if len(walk.delivered) != walk.limit:
             assert walk.ended
             assert walk.next_offset >= walk.known
-
-    @rule(walk=consumes(walks))
-    def drop(self, walk: ModelWalk) -> None:
-        if walk.items is not None:
-            self.runner.run(walk.items.aclose())
 
     async def take(self, walk: ModelWalk, items: int) -> None:
         """Take so many items, resuming after every error, and compare them with the model."""
