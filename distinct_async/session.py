@@ -339,7 +339,7 @@ class _Connector(aiohttp.TCPConnector):
             if not await _was_sent_to(connection):
                 return connection
             connection.close()
-        # Nothing that was in the pool was any good, so this one is new.
+        # As many as the pool can hold were no good, so this one is new.
         return await super().connect(req, traces, timeout)
 
 

@@ -128,50 +128,72 @@ CONNECTION_FAULTS = (
     Fault("reset before the head", RETRIED, lambda _: send(end="reset")),
     Fault("closed in the head", RETRIED, lambda _: send(b"HTTP/1.1 200 OK\r\nCon", end="close")),
     Fault("reset in the head", RETRIED, lambda _: send(b"HTTP/1.1 200 OK\r\nCon", end="reset")),
-    Fault("closed in the body", RETRIED, lambda b: send(half(response_of(b)), end="close")),
-    Fault("reset in the body", RETRIED, lambda b: send(half(response_of(b)), end="reset")),
-    Fault("closed in a chunk", RETRIED, lambda b: send(half(chunked_response_of(b)), end="close")),
-    Fault("reset in a chunk", RETRIED, lambda b: send(half(chunked_response_of(b)), end="reset")),
+    Fault("closed in the body", RETRIED, lambda body: send(half(response_of(body)), end="close")),
+    Fault("reset in the body", RETRIED, lambda body: send(half(response_of(body)), end="reset")),
+    Fault(
+        "closed in a chunk",
+        RETRIED,
+        lambda body: send(half(chunked_response_of(body)), end="close"),
+    ),
+    Fault(
+        "reset in a chunk", RETRIED, lambda body: send(half(chunked_response_of(body)), end="reset")
+    ),
     Fault(
         "closed before the last chunk",
         RETRIED,
-        lambda b: send(head_of(CHUNKED) + chunks_of(b), end="close"),
+        lambda body: send(head_of(CHUNKED) + chunks_of(body), end="close"),
     ),
-    Fault("length too long", RETRIED, lambda b: send(_length(b, len(b) + 1), end="close")),
-    Fault("length too short", RETRIED, lambda b: send(_length(b, len(b) // 2))),
-    Fault("answered twice", READ, lambda b: send(response_of(b) + response_of(b))),
-    Fault("answered twice, in two writes", READ, lambda b: send(response_of(b), response_of(b))),
+    Fault("length too long", RETRIED, lambda body: send(_length(body, len(body) + 1), end="close")),
+    Fault("length too short", RETRIED, lambda body: send(_length(body, len(body) // 2))),
+    Fault("answered twice", READ, lambda body: send(response_of(body) + response_of(body))),
+    Fault(
+        "answered twice, in two writes",
+        READ,
+        lambda body: send(response_of(body), response_of(body)),
+    ),
     Fault(
         "cut, no length",
         RETRIED,
-        lambda b: send(head_of(b"Connection: close") + half(b), end="close"),
+        lambda body: send(head_of(b"Connection: close") + half(body), end="close"),
     ),
-    Fault("whole, no length", READ, lambda b: send(head_of(b"Connection: close") + b, end="close")),
-    Fault("closed after the body", READ, lambda b: send(response_of(b), end="close")),
+    Fault(
+        "whole, no length",
+        READ,
+        lambda body: send(head_of(b"Connection: close") + body, end="close"),
+    ),
+    Fault("closed after the body", READ, lambda body: send(response_of(body), end="close")),
     Fault("stalled before the head", RETRIED, lambda _: send(), weight=0.1, slow=True),
-    Fault("stalled in the body", RETRIED, lambda b: send(half(response_of(b))), 0.1, slow=True),
+    Fault(
+        "stalled in the body", RETRIED, lambda body: send(half(response_of(body))), 0.1, slow=True
+    ),
     Fault("dripped to the end", READ, _slowly),
     Fault("dripped without end", RETRIED, _endlessly, weight=0.03, slow=True),
     Fault(
         "early hints first",
         READ,
-        lambda b: send(head_of(status="103 Early Hints") + response_of(b)),
+        lambda body: send(head_of(status="103 Early Hints") + response_of(body)),
     ),
 )
 
 HEAD_FAULTS = (
-    Fault("header of 9 kB", RETRIED, lambda b: reply(b, b"X-Long: " + b"x" * 9_000)),
-    Fault("200 headers", RETRIED, lambda b: reply(b, *[b"X-%d: x" % i for i in range(200)])),
+    Fault("header of 9 kB", RETRIED, lambda body: reply(body, b"X-Long: " + b"x" * 9_000)),
+    Fault("200 headers", RETRIED, lambda body: reply(body, *[b"X-%d: x" % i for i in range(200)])),
     Fault(
-        "length and chunks", RETRIED, lambda b: send(chunked_response_of(b, b"Content-Length: 5"))
+        "length and chunks",
+        RETRIED,
+        lambda body: send(chunked_response_of(body, b"Content-Length: 5")),
     ),
-    Fault("two lengths", RETRIED, lambda b: reply(b, b"Content-Length: 5")),
-    Fault("negative length", RETRIED, lambda b: send(_length(b, -1))),
-    Fault("bad chunk size", RETRIED, lambda b: send(head_of(CHUNKED) + b"zz\r\n" + b)),
-    Fault("huge chunk size", RETRIED, lambda b: send(head_of(CHUNKED) + b"f" * 40 + b"\r\n" + b)),
-    Fault("no HTTP", RETRIED, lambda b: send(b + b"\r\n\r\n")),
-    Fault("control characters", RETRIED, lambda b: reply(b, b"X-Bad: \x00\x1b[31m")),
-    Fault("switching protocols", REFUSED, lambda b: reply(b, status="101 Switching Protocols")),
+    Fault("two lengths", RETRIED, lambda body: reply(body, b"Content-Length: 5")),
+    Fault("negative length", RETRIED, lambda body: send(_length(body, -1))),
+    Fault("bad chunk size", RETRIED, lambda body: send(head_of(CHUNKED) + b"zz\r\n" + body)),
+    Fault(
+        "huge chunk size", RETRIED, lambda body: send(head_of(CHUNKED) + b"f" * 40 + b"\r\n" + body)
+    ),
+    Fault("no HTTP", RETRIED, lambda body: send(body + b"\r\n\r\n")),
+    Fault("control characters", RETRIED, lambda body: reply(body, b"X-Bad: \x00\x1b[31m")),
+    Fault(
+        "switching protocols", REFUSED, lambda body: reply(body, status="101 Switching Protocols")
+    ),
 )
 
 ENCODING_FAULTS = (
@@ -179,11 +201,11 @@ ENCODING_FAULTS = (
     Fault("deflate", READ, _body(zlib.compress, DEFLATE)),
     Fault("not gzip", RETRIED, _body(bytes, GZIP)),
     Fault("not deflate", RETRIED, _body(bytes, DEFLATE)),
-    Fault("cut gzip", RETRIED, _body(lambda b: half(gzipped(b)), GZIP)),
-    Fault("cut deflate", RETRIED, _body(lambda b: half(zlib.compress(b)), DEFLATE)),
+    Fault("cut gzip", RETRIED, _body(lambda body: half(gzipped(body)), GZIP)),
+    Fault("cut deflate", RETRIED, _body(lambda body: half(zlib.compress(body)), DEFLATE)),
     Fault("no gzip at all", RETRIED, _body(lambda _: b"", GZIP)),
-    Fault("spoilt gzip", RETRIED, _body(lambda b: flipped(gzipped(b), -5), GZIP)),
-    Fault("spoilt deflate", RETRIED, _body(lambda b: flipped(zlib.compress(b), -1), DEFLATE)),
+    Fault("spoilt gzip", RETRIED, _body(lambda body: flipped(gzipped(body), -5), GZIP)),
+    Fault("spoilt deflate", RETRIED, _body(lambda body: flipped(zlib.compress(body), -1), DEFLATE)),
     Fault("encoding nobody asked for", RETRIED, _body(gzipped, b"Content-Encoding: br")),
     Fault("gzip bomb", REFUSED, lambda _: reply(bomb(wbits=31), GZIP), weight=0.03),
     Fault("deflate bomb", REFUSED, lambda _: reply(bomb(wbits=15), DEFLATE), weight=0.03),
@@ -209,18 +231,18 @@ BODY_FAULTS = (
     Fault("string", REFUSED, _body(lambda _: b'"ok"')),
     Fault("HTML", RETRIED, _body(lambda _: b"<html>Gateway</html>", b"Content-Type: text/html")),
     Fault("JSON said to be HTML", READ, _body(bytes, b"Content-Type: text/html; charset=x")),
-    Fault("byte order mark", READ, _body(lambda b: codecs.BOM_UTF8 + b)),
-    Fault("UTF-16", RETRIED, _body(lambda b: b.decode().encode("utf-16"))),
-    Fault("NaN", RETRIED, _body(lambda b: extended(b, b"NaN"))),
-    Fault("infinity", RETRIED, _body(lambda b: extended(b, b"1e999"))),
-    Fault("bad UTF-8", RETRIED, _body(lambda b: extended(b, b'"\xff"'))),
-    Fault("nested 100,000 deep", RETRIED, _body(lambda b: extended(b, nested(100_000)))),
-    Fault("nested 900 deep", READ, _body(lambda b: extended(b, nested(900)))),
-    Fault("integer of 5,000 digits", RETRIED, _body(lambda b: extended(b, b"9" * 5_000))),
+    Fault("byte order mark", READ, _body(lambda body: codecs.BOM_UTF8 + body)),
+    Fault("UTF-16", RETRIED, _body(lambda body: body.decode().encode("utf-16"))),
+    Fault("NaN", RETRIED, _body(lambda body: extended(body, b"NaN"))),
+    Fault("infinity", RETRIED, _body(lambda body: extended(body, b"1e999"))),
+    Fault("bad UTF-8", RETRIED, _body(lambda body: extended(body, b'"\xff"'))),
+    Fault("nested 100,000 deep", RETRIED, _body(lambda body: extended(body, nested(100_000)))),
+    Fault("nested 900 deep", READ, _body(lambda body: extended(body, nested(900)))),
+    Fault("integer of 5,000 digits", RETRIED, _body(lambda body: extended(body, b"9" * 5_000))),
     Fault("cut", RETRIED, _body(half)),
-    Fault("doubled", RETRIED, _body(lambda b: b + b)),
+    Fault("doubled", RETRIED, _body(lambda body: body + body)),
     Fault("an error inside", RETRIED, _body(lambda _: b'{"statusCode":503,"message":"Planned"}')),
-    Fault("wrong shape", REFUSED, _body(lambda b: b.replace(b'"userId"', b'"user"'))),
+    Fault("wrong shape", REFUSED, _body(lambda body: body.replace(b'"userId"', b'"user"'))),
 )
 
 STATUS_FAULTS = (

@@ -180,9 +180,11 @@ async def walk_through_faults(
                     expected = figures.take(page, expected)
                 break
             except DistinctError as error:
+                if error.next_offset is None:
+                    raise
                 figures.gave_up += 1
                 figures.wrong_offsets += error.next_offset != expected
-                offset = expected
+                offset = error.next_offset
     figures.lost += visits - expected
     figures.requests, figures.spoilt = server.requests, server.spoilt.total()
     return figures
