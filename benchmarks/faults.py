@@ -32,12 +32,23 @@ RATE = 0.2
 
 @attrs.frozen
 class Row:
-    """A figure beside its goal."""
+    """A figure beside its goal.
+
+    Attributes:
+        figure: What was measured.
+        goal: What it should be.
+        measured: What it is.
+        reached: Whether that is as it should be.
+        errors: How many errors were raised meanwhile, each searched for the key.
+        leaks: How many of them show it.
+    """
 
     figure: str
     goal: str
     measured: str
     reached: bool
+    errors: int = 0
+    leaks: int = 0
 
 
 @attrs.frozen
@@ -72,6 +83,8 @@ def walks(figures: list[survival.WalkFigures], visits: int) -> Row:
         f"{total('requests'):,} responses; gave up and resumed {total('gave_up'):,} times, "
         f"{wrong} wrong offsets",
         reached=(lost, repeated, wrong, delivered) == (0, 0, 0, visits * len(figures)),
+        errors=total("gave_up"),
+        leaks=total("leaks"),
     )
 
 
@@ -88,6 +101,8 @@ def calls(size: Size, seed: int) -> list[Row]:
             "≥ 99.9 % succeed, every failure typed",
             f"{share:.2%}; {failures or 'no failure'}",
             reached=share >= 0.999 and typed and not wrong,
+            errors=figures.failures.total(),
+            leaks=figures.leaks,
         ),
         Row(
             f"{RATE:.0%} faults",
@@ -108,6 +123,8 @@ def outage(size: Size, seed: int) -> list[Row]:
             "requests ≤ 1.02 × calls",
             f"{factor:.3f} × (counted on the server)",
             reached=factor <= 1.02 and figures.failures.total() == figures.calls,
+            errors=figures.failures.total(),
+            leaks=figures.leaks,
         )
     ]
 
@@ -134,6 +151,8 @@ def cuts(size: Size, seed: int) -> list[Row]:
             f"{figures.wrong} of {figures.tried:,}; {figures.refused:,} refused, {figures.right} "
             "whole all the same (gzip's trailer or header)",
             reached=figures.wrong == 0 and figures.refused > 0,
+            errors=figures.refused,
+            leaks=figures.leaks,
         )
     ]
 
@@ -158,6 +177,7 @@ def arbitrary(size: Size, seed: int) -> list[Row]:
     """Answer with what Hypothesis makes up."""
     examples = size(10_000)
     outcomes = survival.arbitrary_responses(examples=examples, number=seed)
+    leaks, values = outcomes.pop("leak", 0), outcomes["a value"]
     foreign = sum(n for name, n in outcomes.items() if name.startswith("foreign"))
     told = ", ".join(f"{n:,} {name}" for name, n in outcomes.most_common())
     return [
@@ -166,6 +186,8 @@ def arbitrary(size: Size, seed: int) -> list[Row]:
             "0 exceptions that are not ours",
             f"{foreign}; {told}",
             reached=foreign == 0 and outcomes.total() >= examples,
+            errors=outcomes.total() - values - foreign,
+            leaks=leaks,
         )
     ]
 
@@ -213,6 +235,17 @@ def recovery(size: Size, seed: int) -> list[Row]:
     ]
 
 
+def secrets(rows: list[Row]) -> Row:
+    """Sum up what was found in the errors of all other rows."""
+    errors, leaks = sum(row.errors for row in rows), sum(row.leaks for row in rows)
+    return Row(
+        "the key in those errors: texts, notes, chain, local variables in tracebacks",
+        "0 hits",
+        f"{leaks} in {errors:,} errors",
+        reached=leaks == 0 and errors > 0,
+    )
+
+
 # --- Running them
 
 
@@ -235,7 +268,8 @@ def measure(size: Size, seeds: list[int]) -> list[Row]:
     alone: list[Experiment] = [cancelled, memory, ends]
     rows |= {experiment: experiment(size, first) for experiment in alone}
     order = [calls, outage, cuts, cancelled, arbitrary, memory, ends, recovery]
-    return [walked, *(row for experiment in order for row in rows[experiment])]
+    measured = [walked, *(row for experiment in order for row in rows[experiment])]
+    return [*measured, secrets(measured)]
 
 
 def _submit(

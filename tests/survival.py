@@ -30,7 +30,7 @@ from faults import (
     flipped,
     gzipped,
 )
-from helpers import eventually
+from helpers import eventually, shown_of
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from raw_server import (
@@ -60,7 +60,7 @@ from distinct_async import (
 )
 from distinct_async.testing import FakeClock
 
-KEY: Final = "key"
+KEY: Final = "canary-0123456789"
 _LONG_WALK: Final = 5_000
 # Those that another attempt can mend.
 PASSING: Final = tuple(fault for fault in FAULTS if fault.outcome is Outcome.RETRIED)
@@ -114,6 +114,9 @@ class VisitServer:
             return reply(body)
         (fault,) = self._random.choices(self._faults, self._weights)
         self.spoilt[fault.name] += 1
+        if fault.outcome is not Outcome.READ:
+            # As if the server sent the key back: what shows the response must not show that.
+            body = body.replace(b'"name":"N"', b'"name":"%s"' % KEY.encode())
         return fault.spoil(body)
 
 
@@ -128,6 +131,11 @@ def make_client(raw: RawServer, retry: RetryPolicy | None = None, **options: Any
     )
 
 
+def shows_key(error: DistinctError) -> bool:
+    """Tell whether the key is in what an error shows: texts, chain, local variables of frames."""
+    return KEY in shown_of(error)
+
+
 # --- A walk through every fault
 
 
@@ -140,6 +148,7 @@ class WalkFigures:
         lost: How many were not.
         repeated: How many came again.
         gave_up: How often the walk raised, and was resumed at `next_offset`.
+        leaks: How many of those errors show the key.
         wrong_offsets: How often that was not the first visit that had not been delivered.
         requests: How many requests the server got.
         spoilt: How many of its responses were faults.
@@ -149,6 +158,7 @@ class WalkFigures:
     lost: int = 0
     repeated: int = 0
     gave_up: int = 0
+    leaks: int = 0
     wrong_offsets: int = 0
     requests: int = 0
     spoilt: int = 0
@@ -183,6 +193,7 @@ async def walk_through_faults(
                 if error.next_offset is None:
                     raise
                 figures.gave_up += 1
+                figures.leaks += shows_key(error)
                 figures.wrong_offsets += error.next_offset != expected
                 offset = error.next_offset
     figures.lost += visits - expected
@@ -201,12 +212,14 @@ class CallFigures:
         calls: How many there were.
         succeeded: How many gave the right page.
         failures: How many raised each type of ours.
+        leaks: How many of those errors show the key.
         requests: How many requests the server got.
     """
 
     calls: int
     succeeded: int
     failures: Counter[str]
+    leaks: int
     requests: int
 
 
@@ -215,7 +228,7 @@ async def single_calls(
 ) -> CallFigures:
     """Make single calls, 16 at a time, while a share of the responses is spoilt."""
     server, outcomes = VisitServer(3, seed=seed, rate=rate, faults=faults), Counter[str]()
-    numbers = iter(range(calls))
+    numbers, leaks = iter(range(calls)), list[bool]()
 
     async with RawServer() as raw, make_client(raw) as client:
         raw.play(server)
@@ -227,13 +240,14 @@ async def single_calls(
                     page = await client.touchpoint_metrics(name)
                 except DistinctError as error:
                     outcomes[type(error).__name__] += 1
+                    leaks.append(shows_key(error))
                 else:
                     right = page.touchpoint.id == name and len(page.items) == page.total == 3
                     outcomes["right" if right else "wrong"] += 1
 
         await asyncio.gather(*(work() for _ in range(16)))
     succeeded = outcomes.pop("right", 0)
-    return CallFigures(calls, succeeded, outcomes, server.requests)
+    return CallFigures(calls, succeeded, outcomes, sum(leaks), server.requests)
 
 
 async def outage(*, calls: int, seed: int = 0) -> CallFigures:
@@ -255,21 +269,19 @@ class BodyFigures:
         tried: How many there were.
         right: How many gave the right page: what was damaged was not the data.
         refused: How many raised an error of ours.
+        leaks: How many of those errors show the key.
         wrong: How many gave anything else.
     """
 
     tried: int = 0
     right: int = 0
     refused: int = 0
+    leaks: int = 0
     wrong: int = 0
 
     def __add__(self, other: "BodyFigures") -> "BodyFigures":
-        return BodyFigures(
-            self.tried + other.tried,
-            self.right + other.right,
-            self.refused + other.refused,
-            self.wrong + other.wrong,
-        )
+        pairs = zip(attrs.astuple(self), attrs.astuple(other), strict=True)
+        return BodyFigures(*map(sum, pairs))
 
 
 _ENCODINGS: Final[dict[str, tuple[Callable[[bytes], bytes], tuple[bytes, ...]]]] = {
@@ -309,8 +321,9 @@ async def damaged(scripts: Iterator[Script], right: VisitPage) -> BodyFigures:
             figures.tried += 1
             try:
                 page = await client.touchpoint_metrics(right.touchpoint.id)
-            except DistinctError:
+            except DistinctError as error:
                 figures.refused += 1
+                figures.leaks += shows_key(error)
             else:
                 figures.right += page == right
                 figures.wrong += page != right
@@ -569,6 +582,7 @@ def arbitrary_responses(*, examples: int, number: int) -> Counter[str]:
                     await client.touchpoint_metrics("t", visits_type=visits_type)
         except DistinctError as error:
             outcomes[type(error).__name__] += 1
+            outcomes["leak"] += shows_key(error)
         except Exception as error:  # noqa: BLE001 - what is looked for
             outcomes[f"foreign: {error!r}"] += 1
         else:

@@ -15,7 +15,7 @@ async def test_a_walk_through_every_fault_loses_and_repeats_nothing() -> None:
     figures = await survival.walk_through_faults(visits=12_000, page_size=20, seed=1)
 
     assert (figures.delivered, figures.lost, figures.repeated) == (12_000, 0, 0)
-    assert figures.wrong_offsets == 0
+    assert figures.wrong_offsets == figures.leaks == 0
     assert figures.gave_up > 5
     assert figures.spoilt > 100
 
@@ -26,7 +26,7 @@ async def test_a_walk_that_gives_up_all_the_time_arrives_all_the_same() -> None:
     )
 
     assert (figures.delivered, figures.lost, figures.repeated) == (1_500, 0, 0)
-    assert figures.wrong_offsets == 0
+    assert figures.wrong_offsets == figures.leaks == 0
     assert figures.gave_up > 50
 
 
@@ -34,7 +34,7 @@ async def test_single_calls_succeed_through_faults() -> None:
     figures = await survival.single_calls(calls=1_000, seed=1)
 
     assert figures.succeeded + figures.failures.total() == figures.calls == 1_000
-    assert figures.failures["wrong"] == 0
+    assert figures.failures["wrong"] == figures.leaks == 0
     assert figures.succeeded >= 995
     assert 1_150 < figures.requests <= 1_300
 
@@ -42,7 +42,7 @@ async def test_single_calls_succeed_through_faults() -> None:
 async def test_an_outage_is_not_multiplied() -> None:
     figures = await survival.outage(calls=1_000)
 
-    assert figures.succeeded == figures.failures["wrong"] == 0
+    assert figures.succeeded == figures.failures["wrong"] == figures.leaks == 0
     assert figures.failures.total() == 1_000
     # The budget of 500 tokens pays for 100 retries, however many calls there are.
     assert figures.requests == 1_100
@@ -58,7 +58,7 @@ async def test_no_cut_gives_a_wrong_or_an_empty_page(encoding: str) -> None:
     # Without gzip's trailer the data are whole; a checksum is all that is missing.
     trailer = 5 * 8 if encoding == "gzip" else 0
     assert figures.tried > 700
-    assert figures.wrong == 0
+    assert figures.wrong == figures.leaks == 0
     assert figures.right <= trailer
     assert figures.refused == figures.tried - figures.right
 
@@ -94,7 +94,8 @@ async def test_walks_cancelled_at_random_leave_nothing() -> None:
 def test_arbitrary_responses_give_values_or_our_errors() -> None:
     outcomes = survival.arbitrary_responses(examples=300, number=1)
 
-    assert outcomes.keys() <= {"a value", "DecodeError", "StatusError", "TransportError"}
+    assert outcomes["leak"] == 0
+    assert outcomes.keys() <= {"leak", "a value", "DecodeError", "StatusError", "TransportError"}
     assert min(outcomes["a value"], outcomes["DecodeError"], outcomes["TransportError"]) > 20
 
 
