@@ -127,7 +127,7 @@ async def test_what_a_walk_raises_shows_no_key_and_says_where_to_go_on(
 def test_the_canary_would_be_found(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(ValueError, match="Expecting value") as caught:
         json.loads(KEY)
-    logging.getLogger("any").error("failed", exc_info=caught.value, extra={"x": 1})
+    logging.getLogger("any").error("failed", exc_info=caught.value)
     logging.getLogger("any").warning("%s", KEY)
 
     assert KEY in shown_of(caught.value)
