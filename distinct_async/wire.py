@@ -171,11 +171,11 @@ class Reply:
     @property
     def excerpt(self) -> str:
         """The start of the body, fit for a message or a log."""
-        if len(self.body) <= _EXCERPT_SOURCE_BYTES:
-            return self.printable(self.body.decode("utf-8", "replace"))
         start = self.body[:_EXCERPT_SOURCE_BYTES].decode("utf-8", "replace")
-        # The cut may have gone through the key, and half of it would not be recognized.
-        return self.printable(self.api_key.redact(start)[: -len(self.api_key)])
+        if len(self.body) > _EXCERPT_SOURCE_BYTES:
+            # The cut may have gone through the key, and half of it would not be recognized.
+            start = self.api_key.redact(start)[: -len(self.api_key)]
+        return self.printable(start)
 
 
 def decode_experience(reply: Reply) -> ExperienceMetrics:

@@ -263,3 +263,8 @@ STATUS_FAULTS = (
 )
 
 FAULTS = (*CONNECTION_FAULTS, *HEAD_FAULTS, *ENCODING_FAULTS, *BODY_FAULTS, *STATUS_FAULTS)
+_BY_NAME = {fault.name: fault for fault in FAULTS}
+
+
+def named(*names: str) -> list[Fault]:
+    return [_BY_NAME[name] for name in names]

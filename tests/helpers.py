@@ -13,7 +13,13 @@ import pytest
 from aioresponses import aioresponses
 from typing_extensions import override
 
+from distinct_async import DistinctClient, RetryPolicy
+
 T = TypeVar("T")
+
+# A key that is looked for in all that must not show it.
+KEY = "canary-0123456789"
+ONCE = RetryPolicy(attempts=1)
 
 # Far longer than anything takes, so that a test that fails does not hang.
 _PATIENCE = 60.0
@@ -25,6 +31,17 @@ async def eventually(condition: Callable[[], T]) -> T:
         while not (value := condition()):  # noqa: ASYNC110 - whoever makes it true does not know
             await asyncio.sleep(0)
     return value
+
+
+async def free_slots(client: DistinctClient) -> int:
+    """Count the slots that can be had at this moment."""
+    slots, free = client._session._slots, 0
+    while not slots.locked():
+        await slots.acquire()
+        free += 1
+    for _ in range(free):
+        slots.release()
+    return free
 
 
 class _ResponseWithWriter(aiohttp.ClientResponse):

@@ -35,7 +35,12 @@ class Exchange:
         target = self.head.split(b" ", 2)[1].decode("ascii")
         return dict(parse_qsl(urlsplit(target).query, strict_parsing=True))
 
-    async def end(self, how: End) -> None:
+    async def send(self, piece: bytes) -> None:
+        """Send bytes, waiting while the client does not read them."""
+        self.writer.write(piece)
+        await self.writer.drain()
+
+    def end(self, how: End) -> None:
         if how == "reset":
             # Closing at once, without lingering, is what sends RST and not FIN.
             plain: socket.socket = self.writer.get_extra_info("socket")
@@ -151,9 +156,8 @@ def send(*pieces: bytes, end: End = "keep") -> Script:
 
     async def script(exchange: Exchange) -> None:
         for piece in pieces:
-            exchange.writer.write(piece)
-            await exchange.writer.drain()
-        await exchange.end(end)
+            await exchange.send(piece)
+        exchange.end(end)
 
     return script
 
@@ -168,8 +172,7 @@ def drip(pieces: Iterable[bytes], pause: float = 0.0) -> Script:
 
     async def script(exchange: Exchange) -> None:
         for piece in pieces:
-            exchange.writer.write(piece)
-            await exchange.writer.drain()
+            await exchange.send(piece)
             await asyncio.sleep(pause)
 
     return script
@@ -180,10 +183,9 @@ def flood(head: bytes, size: int, *, chunked: bool = False) -> Script:
     piece = b"%x\r\n%s\r\n" % (len(_FLOOD_PIECE), _FLOOD_PIECE) if chunked else _FLOOD_PIECE
 
     async def script(exchange: Exchange) -> None:
-        exchange.writer.write(head)
+        await exchange.send(head)
         for _ in range(size // len(_FLOOD_PIECE)):
-            exchange.writer.write(piece)
-            await exchange.writer.drain()
+            await exchange.send(piece)
 
     return script
 

@@ -29,8 +29,9 @@ from faults import (
     bomb,
     flipped,
     gzipped,
+    named,
 )
-from helpers import eventually, shown_of
+from helpers import KEY, ONCE, eventually, free_slots, shown_of
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from raw_server import (
@@ -60,7 +61,6 @@ from distinct_async import (
 )
 from distinct_async.testing import FakeClock
 
-KEY: Final = "canary-0123456789"
 _LONG_WALK: Final = 5_000
 # Those that another attempt can mend.
 PASSING: Final = tuple(fault for fault in FAULTS if fault.outcome is Outcome.RETRIED)
@@ -118,9 +118,6 @@ class VisitServer:
             # As if the server sent the key back: what shows the response must not show that.
             body = body.replace(b'"name":"N"', b'"name":"%s"' % KEY.encode())
         return fault.spoil(body)
-
-
-ONCE: Final = RetryPolicy(attempts=1)
 
 
 def make_client(raw: RawServer, retry: RetryPolicy | None = None, **options: Any) -> DistinctClient:
@@ -228,7 +225,7 @@ async def single_calls(
 ) -> CallFigures:
     """Make single calls, 16 at a time, while a share of the responses is spoilt."""
     server, outcomes = VisitServer(3, seed=seed, rate=rate, faults=faults), Counter[str]()
-    numbers, leaks = iter(range(calls)), list[bool]()
+    numbers = iter(range(calls))
 
     async with RawServer() as raw, make_client(raw) as client:
         raw.play(server)
@@ -240,21 +237,19 @@ async def single_calls(
                     page = await client.touchpoint_metrics(name)
                 except DistinctError as error:
                     outcomes[type(error).__name__] += 1
-                    leaks.append(shows_key(error))
+                    outcomes["leak"] += shows_key(error)
                 else:
                     right = page.touchpoint.id == name and len(page.items) == page.total == 3
                     outcomes["right" if right else "wrong"] += 1
 
         await asyncio.gather(*(work() for _ in range(16)))
-    succeeded = outcomes.pop("right", 0)
-    return CallFigures(calls, succeeded, outcomes, sum(leaks), server.requests)
+    succeeded, leaks = outcomes.pop("right", 0), outcomes.pop("leak", 0)
+    return CallFigures(calls, succeeded, outcomes, leaks, server.requests)
 
 
 async def outage(*, calls: int, seed: int = 0) -> CallFigures:
     """Make single calls while not one response is any good."""
-    names = {"closed before the head", "reset before the head", "503", "502", "429"}
-    down = [fault for fault in FAULTS if fault.name in names]
-    assert len(down) == len(names)
+    down = named("closed before the head", "reset before the head", "429", "502", "503")
     return await single_calls(calls=calls, seed=seed, rate=1.0, faults=down)
 
 
@@ -359,17 +354,6 @@ class LeftoverFigures:
 
 def open_files() -> int:
     return len(list(Path("/dev/fd").iterdir()))
-
-
-async def free_slots(client: DistinctClient) -> int:
-    """Count the slots that can be had at this moment."""
-    slots, free = client._session._slots, 0
-    while not slots.locked():
-        await slots.acquire()
-        free += 1
-    for _ in range(free):
-        slots.release()
-    return free
 
 
 async def cancelled_walks(
@@ -523,25 +507,24 @@ _DATA: Final = st.fixed_dictionaries(
 _DOCUMENT: Final = st.fixed_dictionaries({"statusCode": st.just(200), "data": _DATA})
 
 
+def _places(container: Any) -> Iterator[tuple[Any, Any]]:
+    """Find every value inside, at any depth, as its container and its key there."""
+    for key in container if isinstance(container, dict) else range(len(container)):
+        yield container, key
+        if isinstance(container[key], dict | list):
+            yield from _places(container[key])
+
+
 @st.composite
 def _damaged_document(draw: st.DrawFn) -> Any:
     """Draw a document in which up to two values, at any depth, are something else or missing."""
     document = draw(_DOCUMENT)
     for _ in range(draw(st.integers(0, 2))):
-        inner: Any = document
-        while True:
-            keys = list(inner) if isinstance(inner, dict) else list(range(len(inner)))
-            if not keys:
-                break
-            key = draw(st.sampled_from(keys))
-            if isinstance(inner[key], dict | list) and draw(st.integers(0, 4)):
-                inner = inner[key]
-                continue
-            if draw(st.booleans()):
-                del inner[key]
-            else:
-                inner[key] = draw(_JSON)
-            break
+        container, key = draw(st.sampled_from(list(_places(document))))
+        if draw(st.booleans()):
+            del container[key]
+        else:
+            container[key] = draw(_JSON)
     return document
 
 

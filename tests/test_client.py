@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from helpers import eventually
+from helpers import eventually, free_slots
 
 from distinct_async import (
     BadRequestError,
@@ -464,7 +464,7 @@ async def test_a_walk_can_be_cancelled_anywhere_and_the_client_goes_on(
         with pytest.raises(asyncio.CancelledError):
             await task
         assert not client._session._tasks
-        assert client._session._slots._value == Limits().concurrency
+        assert await free_slots(client) == Limits().concurrency
         turns += 1
 
     assert turns > 40

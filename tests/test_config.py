@@ -2,7 +2,7 @@ import math
 from typing import Any
 
 import pytest
-from helpers import shown_of
+from helpers import KEY, shown_of
 
 from distinct_async import (
     ConfigurationError,
@@ -13,8 +13,6 @@ from distinct_async import (
     Timeouts,
 )
 from distinct_async.config import ApiKey, Secret
-
-KEY = "canary-0123456789"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 import trustme
 from faults import FAULTS, IMPATIENT, Fault, Outcome
-from helpers import logged, shown_of
+from helpers import KEY, ONCE, logged, shown_of
 from raw_server import RawServer, reply, response_of, send
 from survival import page_body
 
@@ -26,9 +26,6 @@ from distinct_async import (
     VisitPage,
 )
 from distinct_async.testing import FakeClock
-
-KEY = "canary-0123456789"
-ONCE = RetryPolicy(attempts=1)
 
 every_fault = pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 

@@ -7,18 +7,17 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from typing import Any, TypeVar
 
 import pytest
-from faults import FAULTS
-from helpers import eventually, shown_of
+from faults import named
+from helpers import KEY, eventually, free_slots, shown_of
 from raw_server import RawServer, hang, reply, reset
-from survival import VisitServer, free_slots, page_body
+from survival import VisitServer, page_body
 
 from distinct_async import ClientClosedError, DistinctClient, Limits, Visit
 from distinct_async.testing import FakeClock
 
 T = TypeVar("T")
 
-KEY = "canary-0123456789"
-TROUBLE = [fault for fault in FAULTS if fault.name in {"503", "429 with Retry-After", "cut gzip"}]
+TROUBLE = named("cut gzip", "503", "429 with Retry-After")
 ONE = page_body("tp", 0, 1, total=1, page_size=50)
 
 

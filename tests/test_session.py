@@ -16,7 +16,7 @@ import pytest
 import trustme
 from aiohttp import web
 from aiolimiter import AsyncLimiter
-from helpers import MockedHTTP, eventually, shown_of
+from helpers import KEY, ONCE, MockedHTTP, eventually, shown_of
 from raw_server import Exchange, RawServer, hang, reply, reset, response_of, send
 from typing_extensions import override
 
@@ -41,8 +41,6 @@ from distinct_async import session as session_module
 from distinct_async.testing import FakeClock, FakeDistinct, FakeRequest
 
 Example = Callable[[str], bytes]
-KEY = "canary-0123456789"
-ONCE = RetryPolicy(attempts=1)
 
 
 @pytest.fixture(autouse=True)
