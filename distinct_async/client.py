@@ -1,7 +1,7 @@
 """`DistinctClient`: the API's three questions as calls, and its lists as pagers."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from functools import partial
 from typing import Self
 
@@ -21,6 +21,7 @@ from distinct_async.config import (
     require_integer,
 )
 from distinct_async.errors import ConfigurationError
+from distinct_async.fanout import FanOut, TouchpointIds
 from distinct_async.models import (
     ExperienceMetrics,
     TouchpointPage,
@@ -269,6 +270,60 @@ class DistinctClient:
             page_size=page_size,
             prefetch=prefetch,
         )
+
+    def pages_across(
+        self,
+        touchpoint_ids: TouchpointIds,
+        *,
+        visits_type: VisitsType | str = VisitsType.TOTAL,
+        experience_id: str | None = None,
+        page_size: int | None = None,
+        concurrency: int = 8,
+        prefetch: int = 4,
+    ) -> AsyncGenerator[VisitPage, None]:
+        """Walk many touchpoints side by side and yield each page as soon as it is there.
+
+        A touchpoint's pages come in the order of their offsets, one at least, and those of other
+        touchpoints in between. A touchpoint that fails does not keep the others from being walked
+        to their end; only a `fatal` failure keeps further ones from being started.
+
+        Args:
+            touchpoint_ids: The touchpoints: ids, or what `touchpoints` lists. Each is taken only
+                when its walk begins, and walked as often as it is given. An async generator is
+                closed in the end.
+            visits_type: All scans, or each user's first.
+            experience_id: The experience to scope the queries to.
+            page_size: Visits to ask for per request; None leaves it to the server (50).
+            concurrency: Most touchpoints to walk at once. The requests of all of them share the
+                client's limits.
+            prefetch: Most pages of a touchpoint in flight or buffered; of all touchpoints, there
+                are `concurrency` times as many.
+
+        Raises:
+            ConfigurationError: At once, if an argument is unusable.
+            FanOutError: At the end, if touchpoints failed or not all ids could be taken. All other
+                pages were yielded, and each error's `next_offset` is where the rest begins.
+            Exception: What `touchpoint_ids` itself raised, unless it is this package's, after the
+                pages of what was started; if touchpoints failed, it is the FanOutError's cause.
+        """
+        require_integer("concurrency", concurrency, minimum=1)
+        make_pager = partial(
+            self._visits,
+            wire.parse_visits_type(visits_type),
+            experience_id=experience_id,
+            offset=0,
+            limit=None,
+            page_size=page_size,
+            prefetch=prefetch,
+        )
+        # Unusable arguments are told here, where the caller passed them.
+        make_pager("any")
+        return FanOut(
+            touchpoint_ids,
+            make_pager=make_pager,
+            spawn=self._session.spawn,
+            concurrency=concurrency,
+        ).pages()
 
     def _visits(
         self,

@@ -44,9 +44,12 @@ class DistinctError(Exception):
             nothing repeated; None outside a walk.
         attempts: HTTP attempts made for the failing request; 0 when none was made.
         retryable: Whether the same request may succeed later.
+        fatal: Whether the client's other requests would fail the same way now: its key or its
+            address is refused, it is closed, or an outage has used up its retry budget.
     """
 
     retryable: bool = False
+    fatal: bool = False
 
     def __init__(
         self,
@@ -83,6 +86,8 @@ class ConfigurationError(DistinctError, ValueError):
 
 class ClientClosedError(DistinctError):
     """The client (or the aiohttp session it borrowed) was closed."""
+
+    fatal = True
 
 
 class TransportError(DistinctError):
@@ -138,12 +143,14 @@ class AuthenticationError(StatusError):
     """401: the API key was not accepted."""
 
     hint = " (check the API key)"
+    fatal = True
 
 
 class PermissionDeniedError(StatusError):
     """403: the request came from an IP that is not on the key's allow-list."""
 
     hint = " (is this machine's IP on the key's allow-list?)"
+    fatal = True
 
 
 class NotFoundError(StatusError):
@@ -229,10 +236,17 @@ class IncompleteWalkError(WalkError):
 
 
 class FanOutError(DistinctError, ExceptionGroup[DistinctError]):
-    """Some of many touchpoints failed; what the others had was delivered.
+    """Some of many touchpoints failed; all pages that the others have were delivered.
 
-    ``except*`` sees the errors inside, each with its own ``touchpoint_id`` and ``next_offset``.
+    ``except*`` sees the errors inside, each with its own ``touchpoint_id`` and ``next_offset``. One
+    without a ``touchpoint_id`` is what kept the ids from being read to their end.
+
+    Attributes:
+        taken: How many ids were taken, in the order in which they were given. The touchpoints
+            after them were not asked for, because of a failure that is `fatal` or without an id.
     """
+
+    taken: int = 0
 
     def __init__(self, message: str, exceptions: Sequence[DistinctError], /) -> None:
         super().__init__(message)
@@ -241,12 +255,22 @@ class FanOutError(DistinctError, ExceptionGroup[DistinctError]):
 
     @property
     def failures(self) -> Mapping[str, DistinctError]:
-        """Map each failed touchpoint's id to its error."""
-        # No group is nested in another here, whatever the type of `exceptions` allows.
-        errors = (error for error in self.exceptions if isinstance(error, DistinctError))
-        return MappingProxyType({e.touchpoint_id: e for e in errors if e.touchpoint_id})
+        """Map each failed touchpoint's id to its error.
+
+        Of an id that was given, and failed, more than once, to the one with the first offset.
+        """
+        failures: dict[str, DistinctError] = {}
+        for error in self.exceptions:
+            # No group is nested in another here, whatever the type of `exceptions` allows.
+            if isinstance(error, DistinctError) and error.touchpoint_id is not None:
+                known = failures.setdefault(error.touchpoint_id, error)
+                if (error.next_offset or 0) < (known.next_offset or 0):
+                    failures[error.touchpoint_id] = error
+        return MappingProxyType(failures)
 
     @override
     def derive(self, excs: Sequence[DistinctError]) -> "FanOutError":  # type: ignore[override]
         """Make a group of some of the errors, as ``except*`` and ``split`` do."""
-        return FanOutError(self.message, excs)
+        part = FanOutError(self.message, excs)
+        part.taken = self.taken
+        return part

@@ -114,7 +114,7 @@ class Pager(Generic[T_co, P_co]):
     async def _items(self) -> AsyncGenerator[T_co, None]:
         # Not through `pages`: a loop that ends closes all generators at once, and one that is
         # inside another would be closed twice.
-        async with aclosing(_Walk(self)) as walk:
+        async with aclosing(Walk(self)) as walk:
             while (page := await walk.next_page()) is not None:
                 for item in page.items:
                     yield item
@@ -128,7 +128,7 @@ class Pager(Generic[T_co, P_co]):
         Raises:
             DistinctError: As for the items.
         """
-        async with aclosing(_Walk(self)) as walk:
+        async with aclosing(Walk(self)) as walk:
             while (page := await walk.next_page()) is not None:
                 yield page
 
@@ -155,8 +155,10 @@ class _Pending:
     task: asyncio.Task[_Run]
 
 
-class _Walk(Generic[T_co, P_co]):
+class Walk(Generic[T_co, P_co]):
     """One iteration's state: an ordered window of page tasks over what is known of the list.
+
+    `next_page` waits; whoever waits for many walks at once has `settle`, `take` and `head`.
 
     Offsets are in this order: the first `_reached` items were accepted, those up to `_planned`
     are being fetched, and the walk ends at the total or at `_stop`.
@@ -176,47 +178,76 @@ class _Walk(Generic[T_co, P_co]):
         if pager.limit != 0:
             self._begin(self._fill(pager.offset, pager.offset + 1))
 
+    @property
+    def ready(self) -> bool:
+        """Whether `take` would return a page without anything more being fetched."""
+        return bool(self._ready)
+
+    @property
+    def head(self) -> asyncio.Task[Any] | None:
+        """What fetches the page after those that are ready; None if none will come."""
+        return self._pending[0].task if self._pending and self._failure is None else None
+
+    @property
+    def failure(self) -> DistinctError | None:
+        """What ends the walk, after the pages that are ready, before its end."""
+        return self._failure
+
     async def next_page(self) -> P_co | None:
         """Return the next page, or None after the last."""
-        while not self._ready:
-            if self._failure is not None:
-                self._failure.touchpoint_id = self._pager.touchpoint_id
-                self._failure.next_offset = self._reached
-                raise self._failure
-            if not self._pending:
-                return None
-            await self._advance()
+        while (page := self.take()) is None and (head := self.head) is not None:
+            # Awaiting the task itself would confuse its cancellation with our own.
+            await asyncio.wait((head,))
+        if page is None and self._failure is not None:
+            raise self._failure
+        return page
+
+    def take(self) -> P_co | None:
+        """Return the next page if it is there."""
+        self.settle()
+        if not self._ready:
+            return None
         page = self._ready.popleft()
         self._plan()
         return page
 
+    def settle(self) -> None:
+        """Get the next page ready if it was fetched, and ask for what there is room for now."""
+        while not self._ready and (head := self.head) is not None and head.done():
+            self._pending.popleft()
+            self._accept_run(head)
+
     async def aclose(self) -> None:
         """Cancel what is in flight and wait until it is gone."""
+        if tasks := self.cancel():
+            await asyncio.wait(tasks)
+
+    def cancel(self) -> list[asyncio.Task[_Run]]:
+        """Cancel what is in flight; return the tasks that will be gone soon."""
         tasks = [pending.task for pending in self._pending]
         for task in tasks:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        return tasks
 
-    async def _advance(self) -> None:
-        """Wait for the first task of the window and accept its pages."""
-        task = self._pending[0].task
-        if not task.done():
-            # Awaiting the task itself would confuse its cancellation with our own.
-            await asyncio.wait((task,))
-        self._pending.popleft()
+    def _accept_run(self, task: asyncio.Task[_Run]) -> None:
         if task.cancelled():
-            self._failure = ClientClosedError("the client was closed during the walk")
+            self._fail(ClientClosedError("the client was closed during the walk"))
             return
         run = task.result()
         try:
             self._accept(run.pages)
         except StuckPageError as error:
-            self._failure = error
+            self._fail(error)
             return
-        self._failure = run.failure
+        if run.failure is not None:
+            self._fail(run.failure)
         self._window = min(self._window * 2, self._pager.prefetch)
         self._plan()
+
+    def _fail(self, error: DistinctError) -> None:
+        error.touchpoint_id = self._pager.touchpoint_id
+        error.next_offset = self._reached
+        self._failure = error
 
     def _accept(self, pages: list[P_co]) -> None:
         boundary = self._pending[0].offset if self._pending else self._stop
@@ -257,7 +288,7 @@ class _Walk(Generic[T_co, P_co]):
         try:
             task = self._pager.source.spawn(work)
         except DistinctError as error:
-            self._failure = error
+            self._fail(error)
         else:
             self._pending.append(_Pending(self._planned, task))
 

@@ -67,6 +67,11 @@ class RetryBudget:
         self.tokens -= RETRY_COST
         return True
 
+    @property
+    def exhausted(self) -> bool:
+        """Whether it once allowed a retry, and allows none now."""
+        return self.tokens < RETRY_COST <= self.capacity
+
     def refund(self, *, retried: bool) -> None:
         """Give back for a success."""
         self.tokens = min(self.capacity, self.tokens + (RETRY_COST if retried else _SUCCESS_REFUND))
@@ -94,10 +99,24 @@ class Retrier:
             deadline: When to give up, on the clock of `Runtime.monotonic`, seconds. A delay that
                 would end after it is not begun.
         """
+        first = outcome = await attempt(1)
+        # Most calls end here, and tenacity's machinery costs as much as half an HTTP request.
+        if _is_retryable(first):
+            outcome = await self._retry(first, attempt, deadline)
+        if not isinstance(outcome, DistinctError):
+            self.budget.refund(retried=outcome is not first)
+        return outcome
+
+    async def _retry(
+        self,
+        first: T | DistinctError,
+        attempt: Callable[[int], Awaitable[T | DistinctError]],
+        deadline: float | None,
+    ) -> T | DistinctError:
         call = _Call(self, deadline)
         # An AsyncRetrying that is shared by concurrent calls mixes up their states.
         retrying = AsyncRetrying(
-            retry=retry_if_result(call.is_retryable),
+            retry=retry_if_result(_is_retryable),
             wait=call.delay,
             stop=call.is_over,
             sleep=self.runtime.sleep,
@@ -105,11 +124,10 @@ class Retrier:
         )
 
         async def numbered() -> T | DistinctError:
-            return await attempt(retrying.statistics["attempt_number"])
+            number = retrying.statistics["attempt_number"]
+            return first if number == 1 else await attempt(number)
 
         outcome: T | DistinctError = await retrying(numbered)
-        if not isinstance(outcome, DistinctError):
-            self.budget.refund(retried=retrying.statistics["attempt_number"] > 1)
         return outcome
 
 
@@ -119,9 +137,6 @@ class _Call:
 
     retrier: Retrier
     deadline: float | None
-
-    def is_retryable(self, outcome: object) -> bool:
-        return isinstance(outcome, DistinctError) and outcome.retryable
 
     def delay(self, state: RetryCallState) -> float:
         error = cast("DistinctError", _last_result(state))
@@ -135,7 +150,15 @@ class _Call:
             return True
         if self.deadline is not None and self.retrier.runtime.monotonic() + delay >= self.deadline:
             return True
-        return not self.retrier.budget.spend()
+        if self.retrier.budget.spend():
+            return False
+        error = cast("DistinctError", _last_result(state))
+        error.fatal = self.retrier.budget.exhausted
+        return True
+
+
+def _is_retryable(outcome: object) -> bool:
+    return isinstance(outcome, DistinctError) and outcome.retryable
 
 
 def _last_result(state: RetryCallState) -> Any:

@@ -97,18 +97,35 @@ def test_statuses_that_another_attempt_may_mend(status: int) -> None:
     assert StatusError(status).retryable
 
 
+def test_failures_that_all_other_requests_would_share() -> None:
+    fatal = {type(error) for error in SAMPLES if error.fatal}
+
+    assert fatal == {ClientClosedError, AuthenticationError, PermissionDeniedError}
+
+
 @pytest.fixture
 def group() -> FanOutError:
     missing, broken = NotFoundError(404), TransportError("broken")
     missing.touchpoint_id, broken.touchpoint_id = "tp-1", "tp-2"
     broken.next_offset = 50
-    return FanOutError("2 of 9 touchpoints failed", [missing, broken])
+    group = FanOutError("2 of 9 touchpoints failed", [missing, broken])
+    group.taken = 9
+    return group
 
 
 def test_a_group_maps_touchpoints_to_their_failures(group: FanOutError) -> None:
     assert list(group.failures) == ["tp-1", "tp-2"]
     assert group.failures["tp-2"].next_offset == 50
     assert str(group).startswith("2 of 9 touchpoints failed")
+
+
+def test_of_an_id_that_failed_twice_the_first_offset_counts() -> None:
+    errors = [NotFoundError(404) for _ in range(4)]
+    for error, offset in zip(errors, [50, None, 0, 100], strict=True):
+        error.touchpoint_id, error.next_offset = "tp-1", offset
+    errors[1].touchpoint_id = None
+
+    assert FanOutError("failed", errors).failures == {"tp-1": errors[2]}
 
 
 def test_a_group_is_caught_by_what_is_in_it(group: FanOutError) -> None:
@@ -122,12 +139,14 @@ def test_a_group_is_caught_by_what_is_in_it(group: FanOutError) -> None:
 
     assert [type(part) for part in caught] == [FanOutError, FanOutError]
     assert [list(part.failures) for part in caught] == [["tp-1"], ["tp-2"]]
+    assert [part.taken for part in caught] == [9, 9]
 
 
 def test_a_group_survives_pickling(group: FanOutError) -> None:
     twin = pickle.loads(pickle.dumps(group))
 
     assert str(twin) == str(group)
+    assert twin.taken == group.taken
     assert {k: str(v) for k, v in twin.failures.items()} == {
         k: str(v) for k, v in group.failures.items()
     }

@@ -108,11 +108,28 @@ async def test_a_call_cancelled_at_any_await_leaves_nothing(raw: RawServer) -> N
     assert await count_awaits(trial) > 20
 
 
-async def test_a_walk_cancelled_at_any_await_leaves_nothing(raw: RawServer) -> None:
-    async def walk(client: DistinctClient) -> None:
-        visits = await client.total_visits("tp", page_size=10, prefetch=4).collect()
-        assert [visit.user_id for visit in visits] == [f"visit-{i}" for i in range(90)]
+async def walk_one(client: DistinctClient) -> None:
+    visits = await client.total_visits("tp", page_size=10, prefetch=4).collect()
+    assert [visit.user_id for visit in visits] == [f"visit-{i}" for i in range(90)]
 
+
+async def walk_across(client: DistinctClient) -> None:
+    async def ids() -> AsyncGenerator[str, None]:
+        for number in range(3):
+            await asyncio.sleep(0)
+            yield f"tp-{number}"
+
+    visits: dict[str, list[str]] = {}
+    async for page in client.pages_across(ids(), page_size=30, concurrency=2):
+        users = visits.setdefault(page.touchpoint.id, [])
+        users.extend(visit.user_id for visit in page.items)
+    assert visits == {f"tp-{n}": [f"visit-{i}" for i in range(90)] for n in range(3)}
+
+
+@pytest.mark.parametrize("walk", [walk_one, walk_across])
+async def test_a_walk_cancelled_at_any_await_leaves_nothing(
+    raw: RawServer, walk: Callable[[DistinctClient], Coroutine[Any, Any, None]]
+) -> None:
     async def trial(number: int) -> bool:
         raw.play_only(VisitServer(90, seed=1, rate=0.2, faults=TROUBLE))
         async with make_client(raw) as client:
@@ -127,18 +144,19 @@ async def test_a_walk_cancelled_at_any_await_leaves_nothing(raw: RawServer) -> N
 
 
 @pytest.mark.parametrize("turns", range(0, 60, 3))
+@pytest.mark.parametrize("walk", [walk_one, walk_across])
 async def test_the_pages_of_a_cancelled_walk_end_wherever_they_are(
-    raw: RawServer, turns: int
+    raw: RawServer, turns: int, walk: Callable[[DistinctClient], Coroutine[Any, Any, None]]
 ) -> None:
     raw.play(VisitServer(900, seed=1, rate=0.2, faults=TROUBLE))
     async with make_client(raw, concurrency=3) as client:
         before = asyncio.all_tasks()
-        walk = asyncio.create_task(client.total_visits("tp", page_size=10).collect())
+        walking = asyncio.create_task(walk(client))
         for _ in range(turns):
             await asyncio.sleep(0)
-        walk.cancel()
+        walking.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await walk
+            await walking
         await check_nothing_is_left(client, raw, before)
 
 

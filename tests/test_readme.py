@@ -29,6 +29,7 @@ def visits(fake: FakeDistinct, monkeypatch: pytest.MonkeyPatch) -> list[Visit]:
     moments = [datetime(2024, 1, 1, 10, minute, tzinfo=UTC) for minute in range(60)]
     visits = [Visit(f"user-{m.minute % 7}", m) for m in moments]
     fake.add_touchpoint("tp-1", name="Entry Scan", visits=visits)
+    fake.add_touchpoint("tp-2", name="Exit Scan", experience_id="exp-2", visits=visits[:7])
     monkeypatch.setenv("DISTINCT_API_KEY", fake.api_key)
     monkeypatch.setenv("DISTINCT_BASE_URL", fake.url)
     return visits
@@ -83,16 +84,49 @@ async def test_the_test_of_the_testing_section(
 
 
 async def test_the_service(visits: list[Visit]) -> None:
-    names = await execute(block_with("FastAPI"))
+    answer = await ask_service(block_with("/latest"), "/touchpoints/tp-1/latest")
 
-    app = names["app"]
+    assert answer == {"name": "Entry Scan", "total": 60}
+
+
+async def ask_service(block: str, path: str) -> Any:
+    app = (await execute(block))["app"]
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as service,
     ):
-        answer = await service.get("/touchpoints/tp-1/latest")
+        return (await service.get(path)).json()
 
-    assert answer.json() == {"name": "Entry Scan", "total": 60}
+
+async def test_the_service_that_fans_out(visits: list[Visit]) -> None:
+    path = "/experiences/exp-1/visits-per-day"
+
+    assert await ask_service(block_with("visits-per-day"), path) == {"2024-01-01": 60}
+
+
+async def test_the_dashboard(client: DistinctClient, visits: list[Visit]) -> None:
+    names = await execute(block_with("defaultdict"), client=client)
+
+    assert names["users"] == {"tp-1": visits[:7], "tp-2": visits[:7]}
+
+
+async def test_every_visit_of_an_experience(
+    client: DistinctClient, visits: list[Visit], capsys: pytest.CaptureFixture[str]
+) -> None:
+    await execute(block_with('pages_across(client.touchpoints("exp-1")'), client=client)
+
+    printed = capsys.readouterr().out.splitlines()
+    assert printed == [f"Entry Scan {v.user_id} {v.timestamp}" for v in visits]
+
+
+async def test_what_failed_of_many(
+    client: DistinctClient, visits: list[Visit], capsys: pytest.CaptureFixture[str]
+) -> None:
+    await execute(block_with("FanOutError"), client=client)
+
+    printed = capsys.readouterr().out.splitlines()
+    assert "tp-gone goes on at 0 after the server answered 404" in printed[-2]
+    assert printed[-1] == "not started: []"
 
 
 def test_the_two_commands_are_one_line_each() -> None:

@@ -160,6 +160,20 @@ async def test_an_outage_is_not_multiplied(clock: FakeClock) -> None:
     assert await retrier.run(attempts) == "value"
 
 
+@pytest.mark.parametrize("budget", [0, 4, 5, 12])
+async def test_an_outage_that_has_used_up_the_budget_is_fatal(
+    clock: FakeClock, budget: int
+) -> None:
+    retrier = make_retrier(clock, RetryPolicy(attempts=2, budget=budget))
+    outcomes = [await retrier.run(Attempts(ServerError(503))) for _ in range(4)]
+
+    # Of those that are still retried, the last attempt is one too many for the policy alone. A
+    # budget that never allowed a retry says nothing about an outage.
+    retried = budget // 5
+    fatal = [isinstance(outcome, ServerError) and outcome.fatal for outcome in outcomes]
+    assert fatal == [False] * retried + [retried > 0] * (4 - retried)
+
+
 async def test_a_delay_past_the_deadline_is_not_begun(clock: FakeClock) -> None:
     attempts = Attempts(RateLimitError(429, retry_after=10))
 
