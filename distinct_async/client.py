@@ -1,7 +1,7 @@
 """`DistinctClient`: the API's three questions as calls, and its lists as pagers."""
 
 import os
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from functools import partial
 from typing import Self
 
@@ -336,17 +336,14 @@ class DistinctClient:
         page_size: int | None,
         prefetch: int,
     ) -> Pager[Visit, VisitPage]:
-        query = partial(
-            wire.touchpoint_query,
-            touchpoint_id,
-            visits_type=visits_type,
-            experience_id=experience_id,
+        query = wire.touchpoint_query(
+            touchpoint_id, visits_type=visits_type, experience_id=experience_id
         )
-        _check_walk(query, offset, limit, page_size, prefetch)
+        _check_walk(offset, limit, page_size, prefetch)
         decode = partial(wire.decode_visits, visits_type=visits_type)
 
         async def fetch(offset: int, size: int | None) -> VisitPage:
-            return await self._session.fetch(query(offset=offset, page_size=size), decode)
+            return await self._session.fetch(wire.of_page(query, offset, size), decode)
 
         return Pager(
             name=f"{visits_type.lower()} visits of {touchpoint_id!a}",
@@ -359,14 +356,13 @@ class DistinctClient:
         )
 
 
-def _check_walk(
-    query: Callable[..., str], offset: int, limit: int | None, page_size: int | None, prefetch: int
-) -> None:
+def _check_walk(offset: int, limit: int | None, page_size: int | None, prefetch: int) -> None:
     # Now, where the caller made the mistake, and not when the first page is asked for.
     require_integer("offset", offset, minimum=0)
-    query(offset=offset, page_size=page_size)
     if limit is not None:
         require_integer("limit", limit, minimum=0)
+    if page_size is not None:
+        require_integer("page_size", page_size, minimum=1)
     require_integer("prefetch", prefetch, minimum=1)
 
 

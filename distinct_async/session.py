@@ -5,8 +5,12 @@ timeouts and the tasks of walks, and it ends all of them in `aclose`.
 """
 
 import asyncio
+import select
 from collections.abc import Callable, Coroutine
-from typing import Any, Final, Generic, TypeAlias, TypeVar, final
+from functools import cached_property
+from http import HTTPStatus
+from typing import Any, Final, Generic, TypeAlias, TypeVar, cast, final
+from weakref import WeakSet
 
 import aiohttp
 import attrs
@@ -231,6 +235,10 @@ class Session:
             self._slots.release()
         if isinstance(reply, DistinctError):
             return reply
+        if reply.status == HTTPStatus.OK:
+            # The request that waits for the slot is sent before this reply is decoded; unless the
+            # reply may be a refusal, which that request has to heed.
+            await asyncio.sleep(0)
         try:
             return request.decode(reply)
         except DistinctError as error:
@@ -330,30 +338,51 @@ class _Connector(aiohttp.TCPConnector):
     13656). A borrowed session's connector is the caller's, and may do so.
     """
 
+    @cached_property
+    def _known(self) -> WeakSet[object]:
+        """The connections that were handed out before."""
+        return WeakSet()
+
     @override
     async def connect(
         self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
     ) -> aiohttp.connector.Connection:
         for _ in range(self.limit):
             connection = await super().connect(req, traces, timeout)
-            if not await _was_sent_to(connection):
+            if not await self._was_sent_to(connection):
                 return connection
             connection.close()
         # As many as the pool can hold were no good, so this one is new.
         return await super().connect(req, traces, timeout)
 
+    async def _was_sent_to(self, connection: aiohttp.connector.Connection) -> bool:
+        if connection.protocol in self._known and _CAN_POLL:
+            return _should_close(connection) or _is_readable(connection)
+        self._known.add(connection.protocol)
+        try:
+            # Polling would not do: a new TLS connection has its session tickets to read. What has
+            # arrived is read in the first turn of the loop, and handled before the second.
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        except BaseException:
+            connection.close()
+            raise
+        return _should_close(connection)
 
-async def _was_sent_to(connection: aiohttp.connector.Connection) -> bool:
-    try:
-        # What has arrived by now is read from the socket in the first turn of the loop, and
-        # handled before the second.
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-    except BaseException:
-        connection.close()
-        raise
-    protocol = connection.protocol
-    return protocol is None or protocol.should_close
+
+# Windows cannot, and its event loop may have read what it has not told yet.
+_CAN_POLL: Final = hasattr(select, "poll")
+
+
+def _should_close(connection: aiohttp.connector.Connection) -> bool:
+    return connection.protocol is None or connection.protocol.should_close
+
+
+def _is_readable(connection: aiohttp.connector.Connection) -> bool:
+    poller = select.poll()
+    transport = cast("asyncio.Transport", connection.transport)
+    poller.register(transport.get_extra_info("socket"), select.POLLIN)
+    return bool(poller.poll(0))
 
 
 # What another attempt cannot mend: the wrong certificate, an unusable URL.

@@ -7,7 +7,7 @@ the document does not have are ignored, for APIs grow.
 
 import codecs
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final, TypeAlias, TypeVar, cast, get_args, get_origin
@@ -102,14 +102,26 @@ def touchpoint_query(
     Raises:
         ConfigurationError: A parameter is unusable; the message names it.
     """
-    return _query(
+    query = _query(
         metricsType="TOUCHPOINT",
         touchpointId=require_id("touchpoint_id", touchpoint_id),
         experienceId=None if experience_id is None else require_id("experience_id", experience_id),
         visitsType=visits_type.value,
-        offset=_page_parameter("offset", offset, minimum=0),
-        pageSize=_page_parameter("page_size", page_size, minimum=1),
     )
+    return of_page(
+        query,
+        _page_parameter("offset", offset, minimum=0),
+        _page_parameter("page_size", page_size, minimum=1),
+    )
+
+
+def of_page(query: str, offset: int | None, page_size: int | None) -> str:
+    """Return the query string of one page, given that of the whole list.
+
+    Encoding the rest anew for each page would take a tenth of the time that a page takes.
+    """
+    start = "" if offset is None else f"&offset={offset}"
+    return f"{query}{start}" if page_size is None else f"{query}{start}&pageSize={page_size}"
 
 
 def parse_visits_type(value: VisitsType | str) -> VisitsType:
@@ -410,6 +422,27 @@ def _timestamp(value: object, _: object) -> datetime:
     raise _MismatchError("a UTC timestamp (RFC 3339)", value)
 
 
+def _visits(value: object, _: object) -> tuple[Visit, ...]:
+    """Make all visits of a page, by columns: that takes half as long as one by one."""
+    if type(value) is not list:
+        raise _MismatchError("an array", value)
+    items = cast("list[dict[str, Any]]", value)
+    users = [item["userId"] for item in items]
+    if not set(map(type, users)) <= {str}:
+        raise _MismatchError("strings", users)
+    return tuple(map(Visit, users, _timestamps([item["timestampUTC"] for item in items])))
+
+
+def _timestamps(values: list[Any]) -> Iterable[datetime]:
+    text, count = "".join(values), len(values)
+    # As in `_timestamp`, for all at once. Since no timestamp begins with one of these characters or
+    # goes on after a Z, all are of that length where they are in their places.
+    marks = [text[at::_CANONICAL_LENGTH] for at in (7, 10, 19)]
+    if marks == ["-" * count, "T" * count, "Z" * count]:
+        return map(datetime.fromisoformat, values)
+    return [_timestamp(value, datetime) for value in values]
+
+
 _Hook: TypeAlias = Callable[[Any, Any], Any]
 
 
@@ -418,6 +451,8 @@ def _is_tuple(target: Any) -> bool:
 
 
 def _tuple_hook(target: Any, converter: cattrs.Converter) -> _Hook:
+    if target == tuple[Visit, ...] and not converter.detailed_validation:
+        return _visits
     list_type: Any = list.__class_getitem__(get_args(target)[0])
     structure_list = converter.get_structure_hook(list_type)
 

@@ -4,7 +4,7 @@ import asyncio
 import gc
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Iterable, Iterator
 from contextlib import aclosing
 from typing import Any, cast
 
@@ -307,6 +307,32 @@ async def test_a_page_is_delivered_as_soon_as_it_is_there() -> None:
         assert delivered == {name: 3 for name in ids_of(9) if name != "tp-2"}
 
 
+async def test_short_pages_are_filled_up_in_order() -> None:
+    def options(touchpoint_id: str) -> dict[str, Any]:
+        def change(offset: int, page: VisitPage) -> VisitPage:
+            return attrs.evolve(page, items=page.items[:20]) if offset % 50 == 0 else page
+
+        return {"change": change}
+
+    lists = Lists(options=options)
+    delivered, error = await drain(lists.pages(ids_of(9), concurrency=3))
+
+    assert error is None
+    assert delivered == {name: server.visits for name, server in lists.servers.items()}
+
+
+async def test_a_page_is_delivered_though_the_one_after_it_is_late() -> None:
+    def options(_: str) -> dict[str, Any]:
+        def change(offset: int, page: VisitPage) -> VisitPage:
+            return attrs.evolve(page, items=page.items[:20]) if offset == 50 else page
+
+        # The third request is for offset 100; only then is the gap of the second filled.
+        return {"change": change, "turns": lambda number: 10**9 if number == 2 else 1}
+
+    async with aclosing(Lists(options=options).pages(["tp-1"])) as pages:
+        assert [(await anext(pages)).offset for _ in range(3)] == [0, 50, 70]
+
+
 async def test_no_touchpoint_starves() -> None:
     lists = Lists(count=lambda _: 50)
     # Of one moment, so that the repetition is none.
@@ -422,6 +448,30 @@ async def test_a_fatal_failure_starts_no_more(fatal: DistinctError) -> None:
     assert list(delivered) == lists.opened == ids_of(error.taken)
     assert error.taken < 3 + 2 * 8
     assert "; no more were started" in str(error)
+
+
+async def test_a_walk_that_cannot_even_begin_is_a_failure_like_others() -> None:
+    def spawn(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        if len(lists.opened) == 3:
+            work.close()
+            raise ClientClosedError("closed")
+        return asyncio.create_task(work)
+
+    lists = Lists()
+
+    def make_pager(touchpoint_id: str) -> Pager[Visit, VisitPage]:
+        lists.opened.append(touchpoint_id)
+        pager = lists.server(touchpoint_id).pager()
+        return attrs.evolve(pager, source=attrs.evolve(pager.source, spawn=spawn))
+
+    fan_out = FanOut(ids_of(9), make_pager=make_pager, spawn=asyncio.create_task, concurrency=3)
+    delivered, error = await drain(fan_out.pages())
+
+    assert error is not None
+    assert set(error.failures) == set(ids_of(3))
+    assert {type(failure) for failure in error.exceptions} == {ClientClosedError}
+    assert list(delivered) == ids_of(2)
+    assert error.taken == 3
 
 
 async def test_a_failure_that_is_not_fatal_stops_nothing() -> None:

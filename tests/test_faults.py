@@ -1,5 +1,6 @@
 """The client against every fault, over real sockets: what it makes of each, and what it says."""
 
+import asyncio
 import json
 import logging
 import ssl
@@ -25,6 +26,7 @@ from distinct_async import (
     Visit,
     VisitPage,
 )
+from distinct_async.session import _Connector
 from distinct_async.testing import FakeClock
 
 every_fault = pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
@@ -142,10 +144,12 @@ def tls_server(certificate: trustme.LeafCert) -> RawServer:
     return RawServer(tls=context)
 
 
-async def trusting_session() -> aiohttp.ClientSession:
+async def trusting_session(
+    connector: type[aiohttp.TCPConnector] = aiohttp.TCPConnector,
+) -> aiohttp.ClientSession:
     context = ssl.create_default_context()
     AUTHORITY.configure_trust(context)
-    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context))
+    return aiohttp.ClientSession(connector=connector(ssl=context))
 
 
 EXPIRED = datetime(2024, 1, 1, tzinfo=UTC)
@@ -183,6 +187,25 @@ async def test_a_good_certificate_is_not(clock: FakeClock, body: bytes) -> None:
         client = DistinctClient(KEY, base_url=raw.url, session=session, runtime=clock.runtime)
         assert (await ask(client)).total == 3
         assert len(clock.sleeps) == 1
+
+
+@pytest.mark.parametrize("connector", [aiohttp.TCPConnector, _Connector])
+async def test_tls_connections_are_used_again(
+    body: bytes, connector: type[aiohttp.TCPConnector]
+) -> None:
+    async with (
+        tls_server(AUTHORITY.issue_cert("127.0.0.1")) as raw,
+        await trusting_session(connector) as http,
+    ):
+        raw.play(reply(body))
+        client = DistinctClient(KEY, base_url=raw.url, session=http)
+        for _ in range(5):
+            await ask(client)
+        await asyncio.gather(*(ask(client) for _ in range(5)))
+        await asyncio.gather(*(ask(client) for _ in range(5)))
+
+        # One at first, and four more when five are needed at once.
+        assert (len(raw.heads), raw.connections) == (15, 5)
 
 
 @pytest.mark.parametrize("greeting", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0\r\n"])

@@ -104,8 +104,8 @@ async def test_a_call_cancelled_at_any_await_leaves_nothing(raw: RawServer) -> N
             assert (await client.touchpoint_metrics("tp")).total == 1
             return cancelled
 
-    # Connecting, sending, waiting for each of five responses, and four delays.
-    assert await count_awaits(trial) > 20
+    # Connecting, waiting for each of five responses, and four delays, in several steps each.
+    assert await count_awaits(trial) > 15
 
 
 async def walk_one(client: DistinctClient) -> None:

@@ -394,9 +394,15 @@ async def test_a_dropped_keep_alive_connection_is_an_attempt_like_any_other(
 
 
 @pytest.mark.parametrize("connections", [1, 3])
+@pytest.mark.parametrize("can_poll", [True, False])
 async def test_what_nobody_asked_for_is_not_the_next_answer(
-    raw: RawServer, example: Example, connections: int
+    raw: RawServer,
+    example: Example,
+    monkeypatch: pytest.MonkeyPatch,
+    connections: int,
+    can_poll: bool,  # noqa: FBT001
 ) -> None:
+    monkeypatch.setattr("distinct_async.session._CAN_POLL", can_poll)
     body = example("touchpoint_total")
     exchanges: list[Exchange] = []
 
