@@ -104,6 +104,11 @@ class DistinctClient:
         """Whether the client was closed."""
         return self._session.closed
 
+    @property
+    def retries(self) -> int:
+        """How many attempts were made again so far, for all requests of this client."""
+        return self._session.retries
+
     async def __aenter__(self) -> Self:
         self._session.check_usable()
         return self

@@ -18,8 +18,9 @@
     ├── DecodeError                            a 200 that is not the documented shape
     ├── WalkError                              the server's pages do not add up
     │   ├── StuckPageError                     an ignored offset, a repeated page
-    │   ├── DriftError                         the total shrank while walking
+    │   ├── DriftError                         the total shrank
     │   └── IncompleteWalkError                the pages ended before the total, or after it
+    ├── ExportError                            an exported file cannot be written, or read
     └── FanOutError (an ExceptionGroup)        some of many touchpoints failed
 
 Nothing else escapes, but for cancellation. Every error can be pickled.
@@ -208,15 +209,15 @@ class StuckPageError(WalkError):
 
 
 class DriftError(WalkError):
-    """The total shrank while walking, so offsets no longer mean what they did.
+    """The total shrank, so offsets no longer mean what they did.
 
     Attributes:
-        before: The total known when the request was made.
+        before: The total known when the request was made, or how many items an export has stored.
         after: The smaller total in its answer.
     """
 
     def __init__(self, before: int, after: int) -> None:
-        super().__init__(f"the total shrank from {before} to {after} while walking")
+        super().__init__(f"the total shrank from {before} to {after}")
         self.before = before
         self.after = after
 
@@ -233,6 +234,19 @@ class IncompleteWalkError(WalkError):
         super().__init__(f"the server counts {expected} items, its pages ended at {received}")
         self.expected = expected
         self.received = received
+
+
+class ExportError(DistinctError):
+    """A file or folder of an export cannot be written or read, or the parts do not add up.
+
+    Attributes:
+        path: The file or folder.
+    """
+
+    def __init__(self, problem: str, path: str, *, fatal: bool = False) -> None:
+        super().__init__(f"{path!a}: {problem}")
+        self.path = path
+        self.fatal = fatal
 
 
 class FanOutError(DistinctError, ExceptionGroup[DistinctError]):

@@ -100,6 +100,7 @@ class Session:
         }
         self._http_timeout = _make_http_timeout(settings)
         self._paused_until = 0.0
+        self._retries = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._http: aiohttp.ClientSession | None = None
         self._closed = False
@@ -111,6 +112,11 @@ class Session:
     def closed(self) -> bool:
         """Whether `aclose` was called."""
         return self._closed
+
+    @property
+    def retries(self) -> int:
+        """How many attempts were made after the first of their request."""
+        return self._retries
 
     def check_usable(self) -> None:
         """Bind to the running loop, if not yet bound.
@@ -230,6 +236,7 @@ class Session:
             if self._limiter is not None:
                 await self._limiter.acquire()
             request.attempts = number
+            self._retries += number > 1
             reply = await self._exchange(request.query)
         finally:
             self._slots.release()

@@ -12,6 +12,7 @@ from distinct_async import (
     DecodeError,
     DistinctError,
     DriftError,
+    ExportError,
     FanOutError,
     IncompleteWalkError,
     NotFoundError,
@@ -45,6 +46,7 @@ SAMPLES: list[DistinctError] = [
     StuckPageError(50, 0),
     DriftError(10, 9),
     IncompleteWalkError(10, 5),
+    ExportError("No space left on device", "/to/visits"),
 ]
 
 

@@ -8,9 +8,9 @@ from types import ModuleType
 import pytest
 
 import distinct_async
-from distinct_async import client, config, errors, models, pagination, testing
+from distinct_async import client, config, errors, export, models, pagination, testing
 
-FACES = [distinct_async, testing]
+FACES = [distinct_async, export, testing]
 SOURCES = sorted(Path(distinct_async.__file__).parent.rglob("*.py"))
 
 

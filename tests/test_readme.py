@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import httpx
 import pytest
 
@@ -25,7 +26,8 @@ def block_with(text: str) -> str:
 
 
 @pytest.fixture
-def visits(fake: FakeDistinct, monkeypatch: pytest.MonkeyPatch) -> list[Visit]:
+def visits(fake: FakeDistinct, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Visit]:
+    monkeypatch.chdir(tmp_path)
     moments = [datetime(2024, 1, 1, 10, minute, tzinfo=UTC) for minute in range(60)]
     visits = [Visit(f"user-{m.minute % 7}", m) for m in moments]
     fake.add_touchpoint("tp-1", name="Entry Scan", visits=visits)
@@ -127,6 +129,26 @@ async def test_what_failed_of_many(
     printed = capsys.readouterr().out.splitlines()
     assert "tp-gone goes on at 0 after the server answered 404" in printed[-2]
     assert printed[-1] == "not started: []"
+
+
+async def test_the_export_and_its_query(
+    client: DistinctClient, visits: list[Visit], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for found in (0, 60):
+        await execute(block_with("export_visits"), client=client)
+        assert capsys.readouterr().out == f"{60 - found} new visits, {found} were there\n"
+    (query,) = re.findall(r"^```sql\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    counted: Any = duckdb.sql(query)
+
+    assert counted.fetchall() == [("tp-1", 60, 7)]
+
+
+async def test_the_table(
+    client: DistinctClient, visits: list[Visit], capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = await execute(block_with("to_arrow"), client=client)
+
+    assert names["table"].num_rows == 60
 
 
 def test_the_two_commands_are_one_line_each() -> None:

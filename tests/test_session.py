@@ -400,7 +400,7 @@ async def test_what_nobody_asked_for_is_not_the_next_answer(
     example: Example,
     monkeypatch: pytest.MonkeyPatch,
     connections: int,
-    can_poll: bool,  # noqa: FBT001
+    can_poll: bool,
 ) -> None:
     monkeypatch.setattr("distinct_async.session._CAN_POLL", can_poll)
     body = example("touchpoint_total")

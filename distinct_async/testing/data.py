@@ -1,7 +1,7 @@
 """Where the fake server's visits come from: recorded one by one, or computed from their index."""
 
 import random
-from bisect import insort
+from bisect import bisect, insort
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate, pairwise
@@ -62,17 +62,27 @@ def _timestamp(visit: Visit) -> datetime:
     return visit.timestamp
 
 
+# A Monday.
 _START = datetime(2024, 1, 1, tzinfo=UTC)
 _SECONDS_APART = 613
 _VISITS_PER_USER = 3
+
+# How busy the hours of a day are, and the days of a week: people come at noon and after work.
+_HOURS = (1, 1, 0, 0, 0, 1, 2, 5, 8, 7, 8, 12, 16, 13, 9, 8, 10, 14, 17, 15, 11, 7, 4, 2)
+_DAYS = (4, 4, 4, 5, 7, 9, 6)
+_HOUR = 3600
+_WEEK = 7 * 24 * _HOUR
+_BUSY = [*accumulate((day * hour for day in _DAYS for hour in _HOURS), initial=0)]
+# Where each hour of the week begins when the visits are as far apart as if all were as busy.
+_BEGINS = [busy * _WEEK / _BUSY[-1] for busy in _BUSY]
 
 
 @attrs.define
 class SyntheticVisits:
     """Visits that are computed from their index, so that any number of them takes no memory.
 
-    Every third visit is a user's first; the others are by users who came before. They are about
-    ten minutes apart. `scan` appends recorded ones.
+    Every third visit is a user's first; the others are by users who came before. There are about
+    a thousand a week, most of them at noon and after work. `scan` appends recorded ones.
     """
 
     total: int
@@ -113,8 +123,16 @@ class SyntheticVisits:
         newest, repeat = divmod(index, _VISITS_PER_USER)
         noise = _mix(index + self.seed * 0x9E3779B9)
         user = noise % (newest + 1) if repeat else newest
-        seconds = index * _SECONDS_APART + noise % _SECONDS_APART
+        seconds = _when_busy(index * _SECONDS_APART + noise % _SECONDS_APART)
         return Visit(f"user-{user}", _START + timedelta(seconds=seconds))
+
+
+def _when_busy(seconds: int) -> int:
+    """Move a moment to where in its week as many visits come before it, if hours differ."""
+    week, within = divmod(seconds, _WEEK)
+    hour = bisect(_BEGINS, within) - 1
+    passed = (within - _BEGINS[hour]) / (_BEGINS[hour + 1] - _BEGINS[hour])
+    return week * _WEEK + hour * _HOUR + int(passed * _HOUR)
 
 
 def _mix(number: int) -> int:
