@@ -116,7 +116,7 @@ def test_touchpoints_come_back(name: str, count: int, tmp_path: Path) -> None:
     assert form.read_touchpoints(path) == touchpoints
 
 
-def test_a_part_of_parquet_has_one_row_group_and_few_bytes(tmp_path: Path) -> None:
+def test_parquet_has_few_bytes_and_few_row_groups(tmp_path: Path) -> None:
     form, path = find_format("parquet"), tmp_path / "visits.parquet"
     visits = [Visit(f"user-{i % 997}", START + timedelta(seconds=61 * i)) for i in range(50_000)]
     gathered = form.gather("tp-1", 0)

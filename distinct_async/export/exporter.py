@@ -105,8 +105,8 @@ async def export_visits(
             the SHA-256 of the id, so that processes agree without talking to each other.
         progress: Called with each state, after each page; must be quick.
         page_size: Visits to ask for per request; None leaves it to the server (50).
-        concurrency: Most touchpoints to export at once. A part is kept in memory (about 25 bytes
-            per row) or on disk until it is whole.
+        concurrency: Most touchpoints to export at once. Of each, about a MiB waits in memory to
+            be written.
         prefetch: Most pages of a touchpoint in flight or buffered.
         rows_per_part: Most visits of a part, rows.
 
