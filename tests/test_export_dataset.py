@@ -264,7 +264,7 @@ def test_a_folder_that_cannot_be_had(tmp_path: Path) -> None:
         make_folders(tmp_path / "file")
     with pytest.raises(ExportError, match="Not a directory"):
         make_folders(tmp_path / "file" / "below")
-    with pytest.raises(ExportError, match="null byte"):
+    with pytest.raises(ExportError, match="embedded null"):
         make_folders(tmp_path / "\0")
 
 

@@ -6,7 +6,6 @@ no time.
 
 import asyncio
 import multiprocessing
-import os
 import random
 import signal
 from collections import Counter
@@ -16,55 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dying_export import export_in_child
 from exported import Row, rows_of
 
-from distinct_async import DistinctClient
-from distinct_async.export import FileFormat, export_visits
+from distinct_async.export import FileFormat
 from distinct_async.export.formats import find_format
 from distinct_async.testing import FakeDistinct
 
 KILLS = 20
-ROWS_PER_PART = 500
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["distinct_async.client", "distinct_async.export.arrow", "exported"])
-
-
-def export_in_child(
-    url: str, to: Path, form: FileFormat, dies_at: tuple[str, int] | None = None
-) -> None:
-    if dies_at is not None:
-        die_at(*dies_at)
-
-    async def export() -> None:
-        async with DistinctClient("fake-key", base_url=url) as client:
-            await export_visits(
-                client,
-                "exp-1",
-                to,
-                format=form,
-                page_size=200,
-                rows_per_part=ROWS_PER_PART,
-            )
-
-    asyncio.run(export())
-
-
-def die_at(call: str, times: int) -> None:
-    """Kill this process the n-th time that it makes a system call, before or after that."""
-    name, _, after = call.partition(" ")
-    real, left = getattr(os, name), times
-
-    def deadly(*arguments: Any, **options: Any) -> Any:
-        nonlocal left
-        left -= 1
-        if left == 0 and not after:
-            os.kill(os.getpid(), signal.SIGKILL)
-        value = real(*arguments, **options)
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return value
-
-    setattr(os, name, deadly)
+CONTEXT.set_forkserver_preload(
+    ["distinct_async.client", "distinct_async.export.arrow", "dying_export"]
+)
 
 
 async def run(arguments: tuple[Any, ...], until: Callable[[], bool] = lambda: False) -> int:
