@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Iterable
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,15 @@ Row = tuple[str, str, datetime, int]
 
 def rows_of(folder: Path) -> list[Row]:
     """Return the rows of all parts in a folder, by touchpoint and offset."""
-    rows = [row for part in parts_of(folder) for row in read(folder / part)]
+    paths = [folder / part for part in parts_of(folder)]
+    rows = [row for path in paths for row in _rows_of_part(path, path.stat().st_mtime_ns)]
     return sorted(rows, key=lambda row: (row[0], row[3]))
+
+
+@lru_cache(1_000)
+def _rows_of_part(path: Path, _: int) -> list[Row]:
+    """Read a part once: none is ever changed, and tests look at folders again and again."""
+    return list(read(path))
 
 
 def parts_of(folder: Path) -> list[str]:

@@ -9,7 +9,7 @@ import multiprocessing
 import random
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from exported import Row, rows_of
 
 from distinct_async.export import FileFormat
 from distinct_async.export.formats import find_format
-from distinct_async.testing import FakeDistinct
+from distinct_async.testing import FakeDistinct, FakeRequest
 
 KILLS = 20
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -29,16 +29,27 @@ CONTEXT.set_forkserver_preload(
 )
 
 
-async def run(arguments: tuple[Any, ...], until: Callable[[], bool] = lambda: False) -> int:
-    """Run an export in a child, kill it when `until` says so, and return its exit code."""
+async def never() -> None:
+    await asyncio.Event().wait()
+
+
+async def run(arguments: tuple[Any, ...], until: Callable[[], Awaitable[None]] = never) -> int:
+    """Run an export in a child, kill it when `until` ends, and return its exit code."""
     child: BaseProcess = CONTEXT.Process(target=export_in_child, args=arguments)
     child.start()
-    while child.is_alive():
-        if until():
-            child.kill()
-        await asyncio.sleep(0)
+    ended, loop = asyncio.Event(), asyncio.get_running_loop()
+    loop.add_reader(child.sentinel, ended.set)
+    moment = asyncio.create_task(end_at(until, child))
+    await ended.wait()
+    loop.remove_reader(child.sentinel)
+    moment.cancel()
     child.join()
     return child.exitcode or 0
+
+
+async def end_at(until: Callable[[], Awaitable[None]], child: BaseProcess) -> None:
+    await until()
+    child.kill()
 
 
 def reached(rows: Iterable[Row]) -> Counter[str]:
@@ -69,7 +80,8 @@ async def test_the_demo_killed_at_twenty_moments_is_the_same(
                 to, rows = tmp_path / str(kills), []
             fake.requests.clear()
             moment = Moment(fake, draw.randrange(40), draw.randrange(200))
-            code = await run((fake.url, to, form), moment if kills < KILLS else lambda: False)
+            arguments = (fake.url, to, form)
+            code = await (run(arguments, moment) if kills < KILLS else run(arguments))
             assert code in {0, -signal.SIGKILL}
             assert not asked_again(fake, reached(rows))
             before, rows = rows, rows_of(to)
@@ -80,16 +92,24 @@ async def test_the_demo_killed_at_twenty_moments_is_the_same(
 
 
 class Moment:
-    """True so many requests, and then so many turns of the loop, after it was made."""
+    """So many requests, and then so many turns of the loop, from when it was made."""
 
     def __init__(self, fake: FakeDistinct, requests: int, turns: int) -> None:
-        self._fake = fake
-        self._request = fake.request_count + requests
+        self._requests = requests
         self._turns = turns
+        self._come = asyncio.Event()
+        fake.intercept = self._count
 
-    def __call__(self) -> bool:
-        self._turns -= self._fake.request_count > self._request
-        return self._turns < 0
+    async def _count(self, _: FakeRequest, payload: dict[str, Any]) -> dict[str, Any]:
+        self._requests -= 1
+        if self._requests < 0:
+            self._come.set()
+        return payload
+
+    async def __call__(self) -> None:
+        await self._come.wait()
+        for _ in range(self._turns):
+            await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("form", ["parquet", "csv"])
