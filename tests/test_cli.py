@@ -10,6 +10,7 @@ import subprocess
 import sys
 from asyncio.subprocess import PIPE
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ import pytest
 from exported import rows_from, rows_of
 from helpers import KEY, eventually
 
-from distinct_async import Visit, __version__
+from distinct_async import DistinctClient, Visit, __version__
 from distinct_async.cli import main
-from distinct_async.testing import FakeDistinct, FakeRequest
+from distinct_async.testing import FakeClock, FakeDistinct, FakeRequest
 
 START = datetime(2024, 1, 1, 10, tzinfo=UTC)
 VISITS = [Visit(f"user-{i % 3}", START + timedelta(minutes=i)) for i in range(120)]
@@ -32,6 +33,9 @@ def some_visits(fake: FakeDistinct, monkeypatch: pytest.MonkeyPatch) -> None:
     fake.add_touchpoint("tp-2", name="Back\x1b[31m [red]door", visits=VISITS[:5])
     monkeypatch.setenv("DISTINCT_API_KEY", fake.api_key)
     monkeypatch.setenv("DISTINCT_BASE_URL", fake.url)
+    # Without waiting between attempts.
+    eager = partial(DistinctClient, runtime=FakeClock().runtime)
+    monkeypatch.setattr("distinct_async.cli.connection.DistinctClient", eager)
     # What rich and cyclopts look at.
     for name in ("COLUMNS", "FORCE_COLOR", "NO_COLOR", "TERM"):
         monkeypatch.delenv(name, raising=False)
