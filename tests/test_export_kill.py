@@ -117,23 +117,31 @@ class Moment:
 async def test_killed_at_each_call_to_the_system(
     tmp_path: Path, form: FileFormat, call: str
 ) -> None:
-    async with FakeDistinct.synthetic(touchpoints=2, visits=2_400) as fake:
-        assert await run((fake.url, tmp_path / "whole", form)) == 0
-        expected = rows_of(tmp_path / "whole")
+    async with asyncio.TaskGroup() as group:
         for times in (1, 2, 5):
-            to = tmp_path / str(times)
-            code = await run((fake.url, to, form, (call, times)))
-            assert code == -signal.SIGKILL or (call, times) == ("mkdir", 5)
-            rows = rows_of(to)
-            assert set(rows) <= set(expected)
-            fake.requests.clear()
+            group.create_task(export_and_die(tmp_path / str(times), form, (call, times)))
 
-            assert await run((fake.url, to, form)) == 0
 
-            assert rows_of(to) == expected
-            assert not asked_again(fake, reached(rows))
-            assert not list(to.rglob(".*"))
-            touchpoints = find_format(form).read_touchpoints(to / f"touchpoints.{form}")
-            assert [touchpoint.total_visits for touchpoint in touchpoints] == [
-                *reached(expected).values()
+async def export_and_die(to: Path, form: FileFormat, dies_at: tuple[str, int]) -> None:
+    async with FakeDistinct.synthetic(touchpoints=2, visits=2_400) as fake:
+        async with fake.client() as client:
+            expected = [
+                (f"tp-{number}", visit.user_id, visit.timestamp, offset)
+                for number in (1, 2)
+                for offset, visit in enumerate(await client.total_visits(f"tp-{number}").collect())
             ]
+        code = await run((fake.url, to, form, dies_at))
+        assert code == -signal.SIGKILL or dies_at == ("mkdir", 5)
+        rows = rows_of(to)
+        assert set(rows) <= set(expected)
+        fake.requests.clear()
+
+        assert await run((fake.url, to, form)) == 0
+
+        assert rows_of(to) == expected
+        assert not asked_again(fake, reached(rows))
+        assert not list(to.rglob(".*"))
+        touchpoints = find_format(form).read_touchpoints(to / f"touchpoints.{form}")
+        assert [touchpoint.total_visits for touchpoint in touchpoints] == [
+            *reached(expected).values()
+        ]

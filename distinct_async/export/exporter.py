@@ -271,7 +271,7 @@ class _Export:
             async for page in pages:
                 if page.total < page.offset:
                     raise DriftError(page.offset, page.total)
-                self._learn(self._exported_from(page))
+                self._learn(_exported_from(touchpoint_id, page))
                 await self._store(page, partition)
                 self._update(visits_fetched=len(page.items))
 
@@ -283,16 +283,6 @@ class _Export:
             stored += len(visits)
             if partition.is_due:
                 await self._disk.do(partition.write)
-
-    def _exported_from(self, page: VisitPage) -> ExportedTouchpoint:
-        unique = page.visits_type is VisitsType.UNIQUE
-        return ExportedTouchpoint(
-            touchpoint_id=page.touchpoint.id,
-            name=page.touchpoint.name,
-            value=page.touchpoint.value,
-            total_visits=None if unique else page.total,
-            unique_visits=page.total if unique else None,
-        )
 
     def _learn(self, touchpoint: ExportedTouchpoint) -> None:
         """Remember what is new of a touchpoint, and what that makes of all visits."""
@@ -330,6 +320,17 @@ class _Export:
     def _save_touchpoints(self) -> None:
         plan = self._plan
         update_touchpoints(plan.destination, plan.touchpoints_stem, plan.format, self._known)
+
+
+def _exported_from(touchpoint_id: str, page: VisitPage) -> ExportedTouchpoint:
+    unique = page.visits_type is VisitsType.UNIQUE
+    return ExportedTouchpoint(
+        touchpoint_id=touchpoint_id,
+        name=page.touchpoint.name,
+        value=page.touchpoint.value,
+        total_visits=None if unique else page.total,
+        unique_visits=page.total if unique else None,
+    )
 
 
 @attrs.frozen
