@@ -9,6 +9,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import duckdb
+import pandas as pd
+import polars as pl
 import pytest
 from exported import files_of, parts_of, rows_from, rows_of
 from helpers import ONCE, eventually
@@ -323,6 +326,27 @@ async def test_unusable_arguments(
     with pytest.raises(ConfigurationError, match=problem):
         await export_visits(client, **arguments)
     assert not fake.requests
+
+
+async def test_other_programs_read_the_folder_as_it_is(
+    client: DistinctClient, fake: FakeDistinct, to: Path
+) -> None:
+    fake.add_touchpoint("a/b c%=é", visits=VISITS["tp-3"][:3])
+    await export(client, to, format="parquet")
+    root, ids = to / "visits_type=TOTAL", ["a/b c%=é"] * 3 + ["tp-1"] * 130 + ["tp-3"] * 45
+    query = f"select touchpoint_id from read_parquet('{root}/**/*.parquet', hive_partitioning=true)"
+
+    found: Any = duckdb.sql(query)
+    frames: list[Any] = [
+        pl.scan_parquet(root).collect(),
+        pl.read_parquet(root / "**/*.parquet", hive_partitioning=True),
+        pd.read_parquet(root),
+        pd.read_parquet(root, partitioning=None),
+    ]
+    assert sorted(row[0] for row in found.fetchall()) == ids
+    for frame in frames:
+        assert sorted(frame["touchpoint_id"]) == ids
+        assert {"user_id", "timestamp", "offset"} <= set(frame.columns)
 
 
 # --- Shards

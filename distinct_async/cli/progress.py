@@ -36,7 +36,9 @@ class ProgressView:
         self._task = self._bar.add_task("", total=None)
 
     def __enter__(self) -> Self:
-        self._bar.start()
+        # Even one that is disabled leaves an empty line in logs, in some versions of rich.
+        if not self._bar.disable:
+            self._bar.start()
         return self
 
     def __exit__(
@@ -45,7 +47,8 @@ class ProgressView:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._bar.stop()
+        if not self._bar.disable:
+            self._bar.stop()
 
     def __call__(self, progress: ExportProgress) -> None:
         """Show a state."""
