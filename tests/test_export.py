@@ -2,6 +2,8 @@
 
 import asyncio
 import errno
+import os
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from datetime import timedelta
@@ -470,6 +472,34 @@ async def test_cancelled_twice_it_still_leaves_no_temporary(
     await eventually(lambda: own_tasks() == before)
     for folder in to.glob("*/*"):
         FolderLock(folder).release()
+
+
+async def test_cancelled_while_a_part_is_written_it_waits_for_that(
+    fake: FakeDistinct, to: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached, released, sync = threading.Event(), threading.Event(), os.fsync
+
+    def hold(descriptor: int) -> None:
+        reached.set()
+        released.wait()
+        sync(descriptor)
+
+    monkeypatch.setattr("os.fsync", hold)
+    async with fake.client() as client:
+        task = asyncio.create_task(export(client, to, ["tp-1"], rows_per_part=10))
+        await asyncio.to_thread(reached.wait)
+        for _ in range(20):
+            task.cancel()
+            await asyncio.sleep(0)
+        waits = not task.done()
+        released.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    assert waits
+    assert not list(to.rglob(".visits*"))
+    assert rows_of(to) == expected({"tp-1": VISITS["tp-1"][: len(rows_of(to))]})
+    assert rows_of(to)
 
 
 async def test_cancelled_while_a_part_cannot_be_written(

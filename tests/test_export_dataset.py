@@ -78,6 +78,35 @@ def test_the_next_run_goes_on_where_the_parts_end(folder: Path) -> None:
     assert rows_of(folder) == rows_from("tp-1", VISITS[:55])
 
 
+def test_a_part_is_on_disk_before_it_has_its_name(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[str, str]] = []
+    sync, replace = os.fsync, os.replace
+
+    def log_sync(descriptor: int) -> None:
+        calls.append(("sync", Path(f"/proc/self/fd/{descriptor}").readlink().name))
+        sync(descriptor)
+
+    def log_replace(source: Path, target: Path) -> None:
+        calls.append(("rename", target.name))
+        replace(source, target)
+
+    monkeypatch.setattr("os.fsync", log_sync)
+    monkeypatch.setattr("os.replace", log_replace)
+    partition = open_partition(folder)
+    fill(partition, 3)
+    partition.close()
+
+    assert calls == [
+        # The folder's own name, the rows, and the part's name.
+        ("sync", folder.parent.name),
+        ("sync", ".visits-000000000000.csv.tmp"),
+        ("rename", "visits-000000000000-3.csv"),
+        ("sync", folder.name),
+    ]
+
+
 def test_nothing_to_write_makes_no_folder(folder: Path) -> None:
     open_partition(folder).close()
 
