@@ -47,8 +47,9 @@ def picture(width: int, summary: DatasetSummary = SUMMARY, *, top: int = 20, **o
 
 def test_a_picture() -> None:
     empty = "·" * 48
-    assert picture(60).splitlines() == [
-        "1,501 visits of 4 touchpoints, 2024-01-01 to 2024-12-31 (UTC)",
+    assert [line.rstrip() for line in picture(60).splitlines()] == [
+        "1,501 visits of 4 touchpoints, 2024-01-01 to 2024-12-31",
+        "(UTC)",
         "",
         "touchpoint            visits  users",
         "Front door             1,000    250  ██████▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒",
@@ -73,10 +74,9 @@ def test_a_picture() -> None:
 @pytest.mark.parametrize("width", [40, 60, 80, 120, 200])
 def test_what_is_drawn_is_no_wider_than_the_terminal(width: int) -> None:
     lines = picture(width).splitlines()
-    drawn = [line for line in lines if not line.startswith(("1,501", "*", "hours in"))]
 
-    assert max(map(cell_len, drawn)) <= width
-    assert cell_len(lines[3]) >= width - 1
+    assert max(map(cell_len, lines)) <= width
+    assert any(line.startswith("Front") and cell_len(line) >= width - 1 for line in lines)
 
 
 def test_it_can_be_read_without_colour() -> None:

@@ -57,7 +57,7 @@ def draw(summary: DatasetSummary, console: Console, *, top: int) -> None:
     if summary.moments:
         lines += [Text(), *_heatmap(summary.hours, console.width, characters)]
     for line in lines:
-        console.print(line, soft_wrap=True)
+        console.print(line)
 
 
 def _title(summary: DatasetSummary) -> Text:
