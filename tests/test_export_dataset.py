@@ -10,7 +10,7 @@ import pytest
 from exported import files_of, rows_from, rows_of
 from list_server import make_visits
 
-from distinct_async import ExportError, VisitsType
+from distinct_async import ExportError, Visit, VisitsType
 from distinct_async.export import dataset
 from distinct_async.export.dataset import (
     FolderLock,
@@ -310,13 +310,19 @@ def test_a_folder_that_cannot_be_read_is_not_an_empty_one(
         find_parts(folder)
 
 
-def test_what_a_format_cannot_take(folder: Path) -> None:
-    partition = open_partition(folder)
-    odd: Any = [object()]
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_what_a_format_cannot_take(folder: Path, form: str) -> None:
+    partition = open_partition(folder, form=form)
+    fill(partition, 13)
+    # One that has an id, and no time.
+    odd: Any = [*VISITS[13:15], Visit("user-1", None)]  # type: ignore[arg-type]
 
-    with pytest.raises(ExportError, match="AttributeError"):
+    with pytest.raises(ExportError, match=r"(Type|Value)Error"):
         partition.add(odd)
-    assert partition.rows == 0
+    partition.close()
+
+    assert rows_of(folder) == rows_from("tp-1", VISITS[:10])
+    assert not list(folder.glob(".*"))
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 @app.meta.default
-async def _launch(
+def _launch(
     *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
     api_key_file: Path | None = None,
     base_url: str | None = None,
@@ -105,7 +105,8 @@ async def _launch(
     command, bound, injected = app.parse_args(tokens)
     extra = {"connection": Connection(api_key_file, base_url, verbose, errors)} if injected else {}
     outcome = command(*bound.args, **bound.kwargs, **extra)
-    return await outcome if asyncio.iscoroutine(outcome) else None
+    # Whatever needs no event loop is run without: one would keep an interrupt until it has ended.
+    return asyncio.run(outcome) if asyncio.iscoroutine(outcome) else None
 
 
 @app.command

@@ -288,11 +288,11 @@ class Partition:
         """Take the visits that follow, no more than there is room for. Does no I/O.
 
         Raises:
-            ExportError: They have no form in this format.
+            ExportError: They have no form in this format; the part is gone.
         """
         if self._part is None:
             self._part = _Part(self._folder, self._touchpoint_id, self.rows, self._format)
-        with reporting(self._folder):
+        with self._discarding(self._part), reporting(self._folder):
             self._part.add(visits)
         self.rows += len(visits)
 
@@ -320,19 +320,24 @@ class Partition:
         part = self._part
         if part is None:
             return
+        with self._discarding(part), reporting(self._folder):
+            self._make_folder()
+            part.write()
+            if finish:
+                part.finish()
+        if finish:
+            self._part = None
+            self.parts_written += 1
+
+    @contextmanager
+    def _discarding(self, part: _Part) -> Generator[None]:
+        """See to it that nobody goes on with a part of which something could not be had."""
         try:
-            with reporting(self._folder):
-                self._make_folder()
-                part.write()
-                if finish:
-                    part.finish()
+            yield
         except ExportError:
             self._part = None
             part.discard()
             raise
-        if finish:
-            self._part = None
-            self.parts_written += 1
 
     def _make_folder(self) -> None:
         if self._lock is not None:
