@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from distinct_async import TouchpointSummary, UserMetrics, VisitPage
+from distinct_async.export.rows import VISIT_COLUMNS
 from distinct_async.export.text import SYNTAXES, VisitLines, format_times
 
 Form = Literal["table", "jsonl", "csv"]
@@ -55,7 +56,7 @@ async def write_pages(form: Form, pages: AsyncIterable[VisitPage]) -> None:
     if form == "table":
         print(f"{'offset':>12}  {'timestamp (UTC)':<26}  user_id")
     else:
-        write_lines(SYNTAXES[form].head(("touchpoint_id", "user_id", "timestamp", "offset")))
+        write_lines(SYNTAXES[form].head(VISIT_COLUMNS))
     async for page in pages:
         if form == "table":
             _print_visits(page)
