@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from exported import files_of, rows_from, rows_of
 from list_server import make_visits
+from survival import open_files
 
 from distinct_async import ExportError, Visit, VisitsType
 from distinct_async.export import dataset
@@ -231,13 +232,13 @@ def test_where_folders_cannot_be_locked(folder: Path, monkeypatch: pytest.Monkey
         raise OSError(errno.ENOTSUP, "not supported")
 
     monkeypatch.setattr(dataset._fcntl, "flock", refuse)
-    descriptors = len(list(Path("/proc/self/fd").iterdir()))
+    descriptors = open_files()
     partition = open_partition(folder)
     fill(partition, 12)
     partition.close()
 
     assert rows_of(folder) == rows_from("tp-1", VISITS[:12])
-    assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
+    assert open_files() == descriptors
 
 
 def test_where_there_are_no_locks_at_all(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,12 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.util import find_spec
+from typing import Final
 
-_USAGE = 2
+FAILURE: Final = 1
+USAGE: Final = 2
+PARTLY: Final = 3
+INTERRUPTED: Final = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,6 +30,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "distinct-async: the command line needs an extra: pip install 'distinct-async[cli]'",
             file=sys.stderr,
         )
-        return _USAGE
+        return USAGE
     run: Callable[[Sequence[str]], int] = import_module("distinct_async.cli.app").run
     return run(sys.argv[1:] if arguments is None else arguments)

@@ -17,11 +17,11 @@ from cyclopts.validators import Number
 from rich.console import Console
 
 from distinct_async import ConfigurationError, DistinctError, Limits, VisitsType, __version__
+from distinct_async.cli import FAILURE, INTERRUPTED, USAGE
 from distinct_async.cli.connection import Connection
-from distinct_async.cli.exporting import FAILURE, run_export
+from distinct_async.cli.exporting import run_export
 from distinct_async.cli.output import (
     SCAN_COLUMNS,
-    TOUCHPOINT_COLUMNS,
     Form,
     choose_form,
     scan_rows,
@@ -31,9 +31,7 @@ from distinct_async.cli.output import (
 )
 from distinct_async.cli.picture import draw
 from distinct_async.export import FileFormat, summarize
-
-USAGE: Final = 2
-INTERRUPTED: Final = 130
+from distinct_async.export.rows import TOUCHPOINT_COLUMNS
 
 _PAGE_SIZE: Final = 1_000
 

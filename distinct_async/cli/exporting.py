@@ -8,11 +8,9 @@ from typing import Any, Final
 from rich.console import Console
 
 from distinct_async import DistinctClient, FanOutError
+from distinct_async.cli import FAILURE, PARTLY
 from distinct_async.cli.progress import ProgressView
 from distinct_async.export import ExportProgress, export_visits
-
-FAILURE: Final = 1
-PARTLY: Final = 3
 
 _SHOWN_FAILURES: Final = 10
 

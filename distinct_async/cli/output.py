@@ -4,17 +4,17 @@ import sys
 from collections.abc import AsyncIterable, Iterable, Sequence
 from typing import Any, Literal
 
+import attrs
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from distinct_async import TouchpointSummary, UserMetrics, VisitPage
-from distinct_async.export.rows import VISIT_COLUMNS
+from distinct_async.export.rows import VISIT_COLUMNS, ExportedTouchpoint
 from distinct_async.export.text import SYNTAXES, VisitLines, format_times
 
 Form = Literal["table", "jsonl", "csv"]
 
-TOUCHPOINT_COLUMNS = ("touchpoint_id", "name", "value", "total_visits", "unique_visits")
 SCAN_COLUMNS = ("touchpoint_id", "name", "value", "timestamp")
 
 # Where nobody looks, no line is folded.
@@ -67,8 +67,8 @@ async def write_pages(form: Form, pages: AsyncIterable[VisitPage]) -> None:
 
 
 def touchpoint_rows(touchpoints: Iterable[TouchpointSummary]) -> list[tuple[Any, ...]]:
-    """Return the rows of an experience's touchpoints."""
-    return [(t.id, t.name, t.value, t.total_visits, t.unique_visits) for t in touchpoints]
+    """Return the rows of an experience's touchpoints, in the columns of `TOUCHPOINT_COLUMNS`."""
+    return [attrs.astuple(ExportedTouchpoint.of(touchpoint)) for touchpoint in touchpoints]
 
 
 def scan_rows(metrics: UserMetrics) -> list[tuple[str, ...]]:

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, suppress
 from functools import partial
@@ -143,16 +143,9 @@ async def export_visits(
     with ThreadPoolExecutor(1, thread_name_prefix="distinct-export") as thread:
         disk = _Disk(thread)
         await disk.do(partial(make_folders, plan.destination))
-        chosen = [each for each in await _collect(touchpoints) if is_of_shard(each.id, plan.shard)]
+        listed = await _collect(touchpoints)
+        chosen = {key: each for key, each in listed.items() if is_of_shard(key, plan.shard)}
         return await _Export(plan, disk, chosen, progress or (lambda _: None)).run()
-
-
-@attrs.frozen
-class _Chosen:
-    """A touchpoint to export, and what is known of it."""
-
-    id: str
-    summary: TouchpointSummary | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -207,7 +200,7 @@ class _Export:
         self,
         plan: _Plan,
         disk: "_Disk",
-        chosen: list[_Chosen],
+        chosen: Mapping[str, TouchpointSummary | None],
         tell: Callable[[ExportProgress], object],
     ) -> None:
         self._plan = plan
@@ -219,6 +212,9 @@ class _Export:
         self._errors: list[DistinctError] = []
         self._known: dict[str, ExportedTouchpoint] = {}
         self._progress = ExportProgress(touchpoints=len(chosen))
+        for summary in chosen.values():
+            if summary is not None:
+                self._learn(ExportedTouchpoint.of(summary))
 
     async def run(self) -> ExportProgress:
         """Export all touchpoints.
@@ -227,9 +223,6 @@ class _Export:
             FanOutError: Some failed.
             ExportError: The touchpoints' file cannot be written.
         """
-        for each in self._queue:
-            if each.summary is not None:
-                self._learn(ExportedTouchpoint.of(each.summary))
         self._update()
         await self._disk.do_after(self._work_side_by_side(), self._save_touchpoints)
         return self._progress
@@ -253,7 +246,7 @@ class _Export:
 
     async def _work(self) -> None:
         while self._queue and not self._stopped:
-            touchpoint_id = self._queue.popleft().id
+            touchpoint_id = self._queue.popleft()
             partition = self._plan.partition(touchpoint_id)
             try:
                 await self._disk.do_after(self._export(touchpoint_id, partition), partition.close)
@@ -369,18 +362,18 @@ class _Disk:
         await self.do(close)
 
 
-async def _collect(touchpoints: Touchpoints) -> list[_Chosen]:
-    """Return each touchpoint once, in the order in which they came."""
-    chosen: dict[str, _Chosen] = {}
+async def _collect(touchpoints: Touchpoints) -> dict[str, TouchpointSummary | None]:
+    """Return the ids, each once and in the order in which they came, with what is known of them."""
+    chosen: dict[str, TouchpointSummary | None] = {}
     async for each in _each(touchpoints):
         if isinstance(each, TouchpointSummary):
-            chosen.setdefault(each.id, _Chosen(each.id, each))
+            chosen.setdefault(each.id, each)
         elif isinstance(each, str):
-            chosen.setdefault(each, _Chosen(each))
+            chosen.setdefault(each, None)
         else:
             kind = type(each).__name__
             raise ConfigurationError(f"touchpoints must give ids or touchpoints, got {kind}")
-    return list(chosen.values())
+    return chosen
 
 
 async def _each(items: Any) -> AsyncIterator[object]:

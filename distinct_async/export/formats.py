@@ -16,8 +16,6 @@ FileFormat: TypeAlias = Literal[
 
 FORMATS: Final[tuple[FileFormat, ...]] = get_args(FileFormat)
 
-_COMPRESSED: Final = frozenset({"gz", "zst"})
-
 
 class Gathered(Protocol):
     """Visits of one touchpoint that wait to be written, in whatever form takes little memory."""
@@ -87,7 +85,7 @@ def find_format(name: object) -> Format:
     if not isinstance(name, str) or name not in FORMATS:
         raise ConfigurationError(f"format must be one of {', '.join(FORMATS)}, got {name!a:.80}")
     kind, _, compression = name.partition(".")
-    if "parquet" in name or compression == "zst":
+    if kind == "parquet" or compression == "zst":
         require_arrow(f"format {name}")
     # Not at the top: only what is used is loaded, and pyarrow may not be there.
     if kind == "parquet":
@@ -103,9 +101,8 @@ def find_format_of(path: Path) -> Format | None:
     Raises:
         ConfigurationError: It needs pyarrow, which is not installed.
     """
-    suffixes = path.name.split(".")[1:]
-    name = ".".join(suffixes[-2 if suffixes[-1:] and suffixes[-1] in _COMPRESSED else -1 :])
-    return find_format(name) if name in FORMATS else None
+    name = next((name for name in FORMATS if path.name.endswith(f".{name}")), None)
+    return None if name is None else find_format(name)
 
 
 def require_arrow(what: str) -> None:

@@ -56,6 +56,9 @@ class ExportedTouchpoint:
         )
 
 
+TOUCHPOINT_COLUMNS: Final = tuple(field.name for field in attrs.fields(ExportedTouchpoint))
+
+
 @attrs.define
 class Tally:
     """What is counted of visits.

@@ -16,9 +16,13 @@ import attrs
 import orjson
 
 from distinct_async import Visit
-from distinct_async.export.rows import VISIT_COLUMNS, ExportedTouchpoint, Tally
+from distinct_async.export.rows import (
+    TOUCHPOINT_COLUMNS,
+    VISIT_COLUMNS,
+    ExportedTouchpoint,
+    Tally,
+)
 
-_TOUCHPOINT_COLUMNS: Final = tuple(field.name for field in attrs.fields(ExportedTouchpoint))
 # Well over a filesystem's block, and little beside a page in memory.
 _MOST_PENDING: Final = 1024 * 1024
 
@@ -156,8 +160,8 @@ class Text:
     def write_touchpoints(self, path: Path, touchpoints: Iterable[ExportedTouchpoint]) -> None:
         """Write a file of touchpoints."""
         rows = [attrs.astuple(touchpoint) for touchpoint in touchpoints]
-        head = self._syntax.head(_TOUCHPOINT_COLUMNS)
-        lines = head + self._syntax.encode(_TOUCHPOINT_COLUMNS, rows)
+        head = self._syntax.head(TOUCHPOINT_COLUMNS)
+        lines = head + self._syntax.encode(TOUCHPOINT_COLUMNS, rows)
         TextSink(path, self._compression, lines).close()
 
     def read_touchpoints(self, path: Path) -> list[ExportedTouchpoint]:
