@@ -1,7 +1,8 @@
 """A server that is not the bottleneck: rendered pages on a bare asyncio protocol.
 
 It runs in processes of its own, answers every touchpoint with the same visits after a latency that
-is exact to some tens of microseconds, and speaks just enough HTTP for what is measured.
+is exact to some tens of microseconds, and speaks just enough HTTP for what is measured. What it can
+do itself is measured, too, by sockets that do nothing but read.
 """
 
 import asyncio
@@ -9,16 +10,22 @@ import multiprocessing
 import re
 import selectors
 import socket
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from multiprocessing.connection import Connection
 from typing import cast
+from urllib.parse import urlsplit
 
 import attrs
 import orjson
 from typing_extensions import override
+
+# Visits are rendered once: those of an offset are those of the offset so many before, and any
+# number of visits takes no more memory than these.
+CYCLE = 100_000
 
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: "
 
@@ -34,12 +41,14 @@ class Service:
     Attributes:
         visits: Visits of each touchpoint.
         latency: Seconds between a request and its answer.
-        processes: How many processes share the port.
+        processes: How many processes share the port. A connection is always one's.
+        page_sizes: Pages of these sizes are rendered before the first request.
     """
 
     visits: int
     latency: float = 0.0
     processes: int = 2
+    page_sizes: tuple[int, ...] = ()
 
 
 @contextmanager
@@ -66,7 +75,8 @@ def running(service: Service) -> Generator[str]:
 
 
 def _listen(port: int = 0) -> socket.socket:
-    sock = socket.socket()
+    # asyncio turns Nagle's algorithm off only where the protocol is given.
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     # The kernel shares the connections out among the processes.
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     sock.bind(("127.0.0.1", port))
@@ -74,6 +84,10 @@ def _listen(port: int = 0) -> socket.socket:
 
 
 def _work(service: Service, port: int, started: Connection) -> None:
+    for page_size in service.page_sizes:
+        for offset in range(0, min(service.visits, CYCLE), page_size):
+            render_page(service.visits, offset, page_size)
+
     async def serve() -> None:
         loop = asyncio.get_running_loop()
         server = await loop.create_server(
@@ -125,16 +139,21 @@ class _Visits(asyncio.Protocol):
         return b"%s%d\r\n\r\n%s%s%s" % (_HEAD, length, before, name, after)
 
 
-@cache
 def render_page(total: int, offset: int, page_size: int) -> tuple[bytes, bytes]:
     """Return a page's body, but for the touchpoint's id, which goes between the two parts."""
     stop = max(offset, min(offset + page_size, total))
-    visits = [_visit(index) for index in range(offset, stop)]
-    details = {"items": visits, "pagination": {"offset": offset, "pageSize": page_size}}
-    touchpoint = {"name": "Door", "value": "door", "totalVisits": total}
-    rendered = orjson.dumps(touchpoint | {"totalVisitsDetails": details})
-    envelope = b'{"statusCode":200,"message":"ok","data":{"touchpoints":{"id":"'
-    return envelope, b'",' + rendered[1:] + b"}}"
+    items = _render_items(offset % CYCLE, stop - offset)
+    before = b'{"statusCode":200,"message":"ok","data":{"touchpoints":{"id":"'
+    after = (
+        b'","name":"Door","value":"door","totalVisits":%d,"totalVisitsDetails":{"items":%s,'
+        b'"pagination":{"offset":%d,"pageSize":%d}}}}}' % (total, items, offset, page_size)
+    )
+    return before, after
+
+
+@cache
+def _render_items(start: int, count: int) -> bytes:
+    return orjson.dumps([_visit(index % CYCLE) for index in range(start, start + count)])
 
 
 def _visit(index: int) -> dict[str, str]:
@@ -143,3 +162,62 @@ def _visit(index: int) -> dict[str, str]:
         "userId": f"user-{index % 1_000}",
         "timestampUTC": f"{moment:%Y-%m-%dT%H:%M:%SZ}",
     }
+
+
+# --- What the server can do
+
+
+@attrs.frozen
+class Ceiling:
+    """What the server does for a client that does nothing.
+
+    Attributes:
+        requests_per_second: On one connection, with many requests under way at a time.
+        round_trip: Seconds between one request and the end of its answer.
+    """
+
+    requests_per_second: float
+    round_trip: float
+
+
+def measure_ceiling(url: str, page_size: int, *, requests: int = 2_000) -> Ceiling:
+    """Measure what the server at `url` can do, with a socket that only counts bytes."""
+    address = urlsplit(url)
+    target = f"/?touchpointId=tp-1&offset=0&pageSize={page_size}"
+    request = f"GET {target} HTTP/1.1\r\nHost: {address.netloc}\r\n\r\n".encode()
+    with socket.create_connection((address.hostname or "", address.port or 0)) as sock:
+        length = _first_length(sock, request)
+        started = time.perf_counter()
+        for _ in range(requests // 10):
+            _exchange(sock, request, length)
+        round_trip = (time.perf_counter() - started) / (requests // 10)
+        started = time.perf_counter()
+        # So few at once that neither side fills its buffers and waits for the other.
+        for _ in range(requests // 50):
+            _exchange(sock, request * 50, length * 50)
+        pipelined = (time.perf_counter() - started) / (requests // 50 * 50)
+    return Ceiling(1 / pipelined, round_trip)
+
+
+_UNREAD = bytearray(1 << 20)
+
+
+def _first_length(sock: socket.socket, request: bytes) -> int:
+    sock.sendall(request)
+    received = b""
+    while b"\r\n\r\n" not in received:
+        received += sock.recv(65_536)
+    head, body = received.split(b"\r\n\r\n", 1)
+    length = int(head.rsplit(b" ", 1)[1])
+    _skip(sock, length - len(body))
+    return len(head) + 4 + length
+
+
+def _exchange(sock: socket.socket, requests: bytes, length: int) -> None:
+    sock.sendall(requests)
+    _skip(sock, length)
+
+
+def _skip(sock: socket.socket, length: int) -> None:
+    while length > 0:
+        length -= sock.recv_into(_UNREAD)

@@ -13,7 +13,8 @@ class VisitsType(StrEnum):
     UNIQUE = "UNIQUE"
 
 
-@attrs.frozen
+# Nobody has a use for weak references to it, and a walk makes millions.
+@attrs.frozen(weakref_slot=False)
 class Visit:
     """One counted scan; among unique visits, a user's first.
 

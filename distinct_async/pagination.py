@@ -196,8 +196,7 @@ class Walk(Generic[T_co, P_co]):
     async def next_page(self) -> P_co | None:
         """Return the next page, or None after the last."""
         while (page := self.take()) is None and (head := self.head) is not None:
-            # Awaiting the task itself would confuse its cancellation with our own.
-            await asyncio.wait((head,))
+            await _until_done(head)
         if page is None and self._failure is not None:
             raise self._failure
         return page
@@ -332,6 +331,21 @@ class Walk(Generic[T_co, P_co]):
             raise IncompleteWalkError(page.total, offset)
         self._total = max(self._total, page.total)
         return page
+
+
+async def _until_done(task: asyncio.Task[Any]) -> None:
+    """Wait for a task, whose result or cancellation is not ours. Faster than `asyncio.wait`."""
+    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def tell(_: asyncio.Task[Any]) -> None:
+        if not done.done():
+            done.set_result(None)
+
+    task.add_done_callback(tell)
+    try:
+        await done
+    finally:
+        task.remove_done_callback(tell)
 
 
 def watch_visits() -> Watch:

@@ -5,17 +5,17 @@ timeouts and the tasks of walks, and it ends all of them in `aclose`.
 """
 
 import asyncio
+import math
 import select
 from collections.abc import Callable, Coroutine
-from functools import cached_property
+from functools import cached_property, partial
 from http import HTTPStatus
-from typing import Any, Final, Generic, TypeAlias, TypeVar, cast, final
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar, cast, final
 from weakref import WeakSet
 
 import aiohttp
 import attrs
 from aiohttp.tracing import Trace
-from aiolimiter import AsyncLimiter
 from typing_extensions import override
 from yarl import URL
 
@@ -38,6 +38,9 @@ from distinct_async.errors import (
     TransportError,
 )
 from distinct_async.retry import Retrier, RetryBudget
+
+if TYPE_CHECKING:
+    from aiolimiter import AsyncLimiter
 
 T = TypeVar("T")
 
@@ -98,15 +101,16 @@ class Session:
             "Accept-Encoding": "gzip, deflate",
             "User-Agent": settings.user_agent,
         }
+        self._make_url = _url_maker(settings.base_url)
         self._http_timeout = _make_http_timeout(settings)
         self._paused_until = 0.0
         self._retries = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._http: aiohttp.ClientSession | None = None
         self._closed = False
-        self._requests: set[asyncio.Timeout] = set()
+        self._requests = _Watchdog()
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._drained = asyncio.Event()
+        self._attempts = _Watchdog()
 
     @property
     def closed(self) -> bool:
@@ -187,48 +191,32 @@ class Session:
         self._closed = True
         try:
             if self._loop is loop:
-                await self._end_requests(loop.time())
+                await self._end_requests()
         finally:
             # Also when whoever closes is cancelled meanwhile: sockets must not be left.
             if self._http is not None and self._http is not self._settings.session:
                 await self._http.close()
 
-    async def _end_requests(self, now: float) -> None:
-        for scope in self._requests:
-            # One that has expired already is on its way out, and refuses to be moved.
-            if not scope.expired():
-                scope.reschedule(now)
+    async def _end_requests(self) -> None:
+        self._requests.end_all()
         for task in self._tasks:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
-        if self._requests:
-            self._drained.clear()
-            await self._drained.wait()
+        await self._requests.drained()
+        self._attempts.end_all()
 
     async def _run(self, request: "_Request[T]") -> T | DistinctError:
         self.check_usable()
         total = self._settings.timeouts.total
-        now = self._settings.runtime.monotonic()
+        deadline = None if total is None else self._settings.runtime.monotonic() + total
+        run = self._retrier.run(partial(self._attempt, request), deadline=deadline)
         try:
-            async with asyncio.timeout(total) as scope:
-                self._requests.add(scope)
-                try:
-                    return await self._retrier.run(
-                        lambda number: self._attempt(request, number),
-                        deadline=None if total is None else now + total,
-                    )
-                finally:
-                    self._forget(scope)
+            return await self._requests.within(total, run)
         except TimeoutError:
             if self._closed:
                 return ClientClosedError("the client was closed during the request")
             return RequestTimeoutError(f"no answer within {total} s, all attempts included")
-
-    def _forget(self, scope: asyncio.Timeout) -> None:
-        self._requests.discard(scope)
-        if not self._requests:
-            self._drained.set()
 
     async def _attempt(self, request: "_Request[T]", number: int) -> T | DistinctError:
         await self._acquire_slot()
@@ -239,10 +227,11 @@ class Session:
             self._retries += number > 1
             reply = await self._exchange(request.query)
         finally:
+            contended = self._slots.locked()
             self._slots.release()
         if isinstance(reply, DistinctError):
             return reply
-        if reply.status == HTTPStatus.OK:
+        if reply.status == HTTPStatus.OK and contended:
             # The request that waits for the slot is sent before this reply is decoded; unless the
             # reply may be a refusal, which that request has to heed.
             await asyncio.sleep(0)
@@ -277,8 +266,7 @@ class Session:
     async def _exchange(self, query: str) -> wire.Reply | DistinctError:
         """Make one HTTP exchange; every exception of the transport comes back as our error."""
         try:
-            async with asyncio.timeout(self._settings.timeouts.attempt):
-                return await self._send(query)
+            return await self._attempts.within(self._settings.timeouts.attempt, self._send(query))
         except _BodyTooLongError:
             limit = self._settings.limits.max_body_bytes
             return TransportError(f"the body is longer than {limit} bytes", retryable=False)
@@ -289,8 +277,7 @@ class Session:
         settings = self._settings
         http = self._open_http()
         async with http.get(
-            # Encoded already: a second quoting would change ids.
-            URL(f"{settings.base_url}{wire.PATH}?{query}", encoded=True),
+            self._make_url(query),
             headers=self._headers,
             # A redirect would carry the key to wherever it points.
             allow_redirects=False,
@@ -335,6 +322,77 @@ class Session:
             retryable=isinstance(error, aiohttp.ClientError | OSError)
             and not isinstance(error, _HOPELESS),
         )
+
+
+@final
+class _Watchdog:
+    """Ends what takes too long, with one timer for all that is under way.
+
+    Nearly all requests end long before their time is over. A timer of the event loop for each, made
+    and cancelled, would take more time than all else that bounds them.
+    """
+
+    def __init__(self) -> None:
+        self._deadlines: dict[asyncio.Timeout, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._next = math.inf
+        self._idle = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._deadlines)
+
+    async def within(self, seconds: float | None, work: Coroutine[Any, Any, T]) -> T:
+        """Return the result of `work`.
+
+        Raises:
+            TimeoutError: It took longer, or `end_all` was called.
+        """
+        async with asyncio.timeout(None) as scope:
+            if seconds is None:
+                self._deadlines[scope] = math.inf
+            else:
+                self._watch(scope, seconds)
+            try:
+                return await work
+            finally:
+                del self._deadlines[scope]
+                if not self._deadlines:
+                    self._idle.set()
+
+    def end_all(self) -> None:
+        """End all that is under way."""
+        self._deadlines = dict.fromkeys(self._deadlines, -math.inf)
+        self._check()
+
+    async def drained(self) -> None:
+        """Wait until nothing is under way."""
+        if self._deadlines:
+            self._idle.clear()
+            await self._idle.wait()
+
+    def _watch(self, scope: asyncio.Timeout, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = self._deadlines[scope] = loop.time() + seconds
+        if deadline < self._next:
+            self._set_timer(loop, deadline)
+
+    def _set_timer(self, loop: asyncio.AbstractEventLoop, when: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._next = when
+        self._timer = None if when == math.inf else loop.call_at(when, self._check)
+
+    def _check(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        coming = math.inf
+        for scope, deadline in self._deadlines.items():
+            if deadline > now:
+                coming = min(coming, deadline)
+            elif not scope.expired():
+                # One that has expired is on its way out, and refuses to be moved.
+                scope.reschedule(now)
+        self._set_timer(loop, coming)
 
 
 @final
@@ -411,6 +469,22 @@ class _BodyTooLongError(Exception):
     """The body is longer than allowed."""
 
 
+def _url_maker(base_url: str) -> Callable[[str], URL]:
+    """Return what makes the URL of a query string, which is encoded already.
+
+    A second quoting would change ids, and parsing the rest each time takes as long as making it.
+    """
+    endpoint = URL(f"{base_url}{wire.PATH}", encoded=True)
+    scheme, authority, path = endpoint.scheme, endpoint.raw_authority, endpoint.raw_path
+
+    def make(query: str) -> URL:
+        return URL.build(
+            scheme=scheme, authority=authority, path=path, query_string=query, encoded=True
+        )
+
+    return make
+
+
 def _make_http_timeout(settings: Settings) -> aiohttp.ClientTimeout:
     timeouts = settings.timeouts
     # `connect` counts waiting for the pool, which a borrowed session shares with others.
@@ -423,9 +497,12 @@ def _make_http_timeout(settings: Settings) -> aiohttp.ClientTimeout:
     )
 
 
-def _make_limiter(requests_per_second: float | None) -> AsyncLimiter | None:
+def _make_limiter(requests_per_second: float | None) -> "AsyncLimiter | None":
     if requests_per_second is None:
         return None
+    # Few want it, and it takes as long to import as half of this package.
+    from aiolimiter import AsyncLimiter  # noqa: PLC0415
+
     burst = max(1.0, requests_per_second * _BURST_SECONDS)
     return AsyncLimiter(burst, burst / requests_per_second)
 

@@ -7,15 +7,29 @@ the document does not have are ignored, for APIs grow.
 
 import codecs
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Final, TypeAlias, TypeVar, cast, get_args, get_origin
+from functools import cache
+from itertools import repeat
+from typing import (
+    Annotated,
+    Any,
+    Final,
+    Generic,
+    Literal,
+    TypeAlias,
+    TypeVar,
+    cast,
+    get_args,
+    get_origin,
+)
 from urllib.parse import quote, urlencode
 
 import attrs
 import cattrs
-import orjson
+import msgspec
 from cattrs.gen import make_dict_structure_fn, override
 
 from distinct_async.config import ApiKey, require_id, require_integer
@@ -50,6 +64,8 @@ KEY_HEADER: Final = "x-distinct-api-key"
 
 _OK: Final = 200
 _NOT_JSON: Final = object()
+# Of msgspec: no JSON or not of that type, not UTF-8, and nested too deeply.
+_UNPARSABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _EXCERPT_CHARACTERS: Final = 200
 _EXCERPT_SOURCE_BYTES: Final = 4096
 _REQUEST_ID_HEADERS: Final = ("x-request-id", "x-amzn-requestid", "x-correlation-id")
@@ -228,6 +244,10 @@ def decode_visits(reply: Reply, visits_type: VisitsType) -> VisitPage:
         StatusError: The server answered with an error.
         DecodeError: The body is not the documented shape.
     """
+    page = _decode_at_once(reply, visits_type)
+    if page is not None:
+        return page
+    # Named field by field, or an error.
     if visits_type is VisitsType.TOTAL:
         total = _structure(reply, _TotalVisits).touchpoints
         return _visit_page(total, visits_type, total.total_visits, total.total_visits_details)
@@ -235,42 +255,46 @@ def decode_visits(reply: Reply, visits_type: VisitsType) -> VisitPage:
     return _visit_page(unique, visits_type, unique.unique_visits, unique.unique_visits_details)
 
 
-@attrs.frozen
+# What cattrs fills; nobody compares or shows it, and code for that takes time to make.
+@attrs.frozen(eq=False, repr=False)
 class _Pagination:
     offset: int
     page_size: int
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class _VisitsDetails:
     items: tuple[Visit, ...]
     pagination: _Pagination
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class _TotalTouchpoint(Touchpoint):
     total_visits: int
     total_visits_details: _VisitsDetails
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class _UniqueTouchpoint(Touchpoint):
     unique_visits: int
     unique_visits_details: _VisitsDetails
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class _TotalVisits:
     touchpoints: _TotalTouchpoint
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class _UniqueVisits:
     touchpoints: _UniqueTouchpoint
 
 
 def _visit_page(
-    touchpoint: Touchpoint, visits_type: VisitsType, total: int, details: _VisitsDetails
+    touchpoint: "Touchpoint | _FastTouchpoint",
+    visits_type: VisitsType,
+    total: int,
+    details: "_VisitsDetails | _FastDetails",
 ) -> VisitPage:
     return VisitPage(
         touchpoint=Touchpoint(touchpoint.id, touchpoint.name, touchpoint.value),
@@ -280,6 +304,91 @@ def _visit_page(
         offset=details.pagination.offset,
         page_size=details.pagination.page_size,
     )
+
+
+# --- Bytes to visits, at once -----------------------------------------------------------------
+
+_LARGEST_COUNT: Final = 2**63 - 1
+
+_Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=_LARGEST_COUNT)]
+_Moment: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+class _SpelledVisit(Visit):
+    """A visit under the document's names.
+
+    msgspec fills the slots of an attrs class by the names of its fields, and these are the same
+    slots by other names. That takes a third of the time that it takes to make visits of dicts.
+    """
+
+    __slots__ = ()
+    __attrs_attrs__ = attrs.fields(attrs.make_class("Names", ["userId", "timestampUTC"]))
+
+    userId: str = Visit.user_id  # noqa: N815
+    timestampUTC: _Moment = Visit.timestamp  # noqa: N815
+
+
+class _FastPagination(msgspec.Struct, rename="camel", gc=False):
+    offset: _Count
+    page_size: _Count
+
+
+class _FastDetails(msgspec.Struct, gc=False):
+    items: tuple[_SpelledVisit, ...]
+    pagination: _FastPagination
+
+
+class _FastTouchpoint(msgspec.Struct, gc=False):
+    id: str
+    name: str
+    value: str
+
+
+class _FastTotal(_FastTouchpoint, rename={"total": "totalVisits", "details": "totalVisitsDetails"}):
+    total: _Count
+    details: _FastDetails
+
+
+class _FastUnique(
+    _FastTouchpoint, rename={"total": "uniqueVisits", "details": "uniqueVisitsDetails"}
+):
+    total: _Count
+    details: _FastDetails
+
+
+class _FastData(msgspec.Struct, Generic[T], gc=False):
+    touchpoints: T
+
+
+class _FastEnvelope(msgspec.Struct, Generic[T], rename="camel", gc=False):
+    status_code: Literal[200]
+    data: _FastData[T]
+
+
+_FAST_DECODERS: Final[Mapping[VisitsType, msgspec.json.Decoder[_FastEnvelope[Any]]]] = {
+    VisitsType.TOTAL: msgspec.json.Decoder(_FastEnvelope[_FastTotal]),
+    VisitsType.UNIQUE: msgspec.json.Decoder(_FastEnvelope[_FastUnique]),
+}
+_set_class: Final[Callable[[Visit, type[Visit]], None]] = object.__dict__["__class__"].__set__
+
+
+def _decode_at_once(reply: Reply, visits_type: VisitsType) -> VisitPage | None:
+    """Return the page if it is as nearly all are; None if it takes a closer look."""
+    if reply.status != _OK:
+        return None
+    try:
+        if not reply.body.isascii():
+            # msgspec does not look at the encoding of what it skips.
+            reply.body.decode()
+        touchpoint = _FAST_DECODERS[visits_type].decode(reply.body).data.touchpoints
+    except _UNPARSABLE:
+        return None
+    visits: tuple[Visit, ...] = touchpoint.details.items
+    if not {visit.timestamp.tzinfo for visit in visits} <= {UTC}:
+        return None
+    # A loop in C.
+    deque(map(_set_class, visits, repeat(Visit)), maxlen=0)
+    return _visit_page(touchpoint, visits_type, touchpoint.total, touchpoint.details)
 
 
 # --- Status to error --------------------------------------------------------------------------
@@ -317,8 +426,8 @@ def _parse(body: bytes) -> Any:
     """Return the JSON value, or `_NOT_JSON`."""
     try:
         # RFC 8259, 8.1: whoever parses may ignore a byte order mark.
-        return orjson.loads(body.removeprefix(codecs.BOM_UTF8))
-    except orjson.JSONDecodeError:
+        return msgspec.json.decode(body.removeprefix(codecs.BOM_UTF8))
+    except _UNPARSABLE:
         return _NOT_JSON
 
 
@@ -374,10 +483,6 @@ def _http_date(value: str) -> float | None:
 # --- The converter ----------------------------------------------------------------------------
 
 _JSON_NAMES: Final = {"timestamp": "timestampUTC", "timestamps": "timestampsUTC"}
-_RFC3339: Final = re.compile(
-    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII
-).fullmatch
-_CANONICAL_LENGTH: Final = len("2024-01-01T10:00:00Z")
 
 
 class _MismatchError(ValueError):
@@ -403,44 +508,18 @@ def _string(value: object, _: object) -> str:
 
 def _count(value: object, _: object) -> int:
     # The exact type keeps booleans out; the document's integers count, none can be negative.
-    if type(value) is not int or value < 0:
-        raise _MismatchError("an integer of at least 0", value)
+    if type(value) is not int or not 0 <= value <= _LARGEST_COUNT:
+        raise _MismatchError("an integer from 0 to 2⁶³ - 1", value)
     return value
 
 
 def _timestamp(value: object, _: object) -> datetime:
-    if type(value) is str:
-        # `fromisoformat` takes more forms than RFC 3339 has. Of those that are as long as the
-        # document's, these characters tell it apart, much faster than the pattern does.
-        canonical = len(value) == _CANONICAL_LENGTH and value[7] == "-" and value[10::9] == "TZ"
-        if canonical or _RFC3339(value) is not None:
-            try:
-                parsed = datetime.fromisoformat(value)
-                return parsed if parsed.tzinfo is UTC else parsed.astimezone(UTC)
-            except (ValueError, OverflowError):
-                pass
+    try:
+        if type(value) is str:
+            return msgspec.convert(value, _Moment).astimezone(UTC)
+    except (msgspec.ValidationError, OverflowError):
+        pass
     raise _MismatchError("a UTC timestamp (RFC 3339)", value)
-
-
-def _visits(value: object, _: object) -> tuple[Visit, ...]:
-    """Make all visits of a page, by columns: that takes half as long as one by one."""
-    if type(value) is not list:
-        raise _MismatchError("an array", value)
-    items = cast("list[dict[str, Any]]", value)
-    users = [item["userId"] for item in items]
-    if not set(map(type, users)) <= {str}:
-        raise _MismatchError("strings", users)
-    return tuple(map(Visit, users, _timestamps([item["timestampUTC"] for item in items])))
-
-
-def _timestamps(values: list[Any]) -> Iterable[datetime]:
-    text, count = "".join(values), len(values)
-    # As in `_timestamp`, for all at once. Since no timestamp begins with one of these characters or
-    # goes on after a Z, all are of that length where they are in their places.
-    marks = [text[at::_CANONICAL_LENGTH] for at in (7, 10, 19)]
-    if marks == ["-" * count, "T" * count, "Z" * count]:
-        return map(datetime.fromisoformat, values)
-    return [_timestamp(value, datetime) for value in values]
 
 
 _Hook: TypeAlias = Callable[[Any, Any], Any]
@@ -451,8 +530,6 @@ def _is_tuple(target: Any) -> bool:
 
 
 def _tuple_hook(target: Any, converter: cattrs.Converter) -> _Hook:
-    if target == tuple[Visit, ...] and not converter.detailed_validation:
-        return _visits
     list_type: Any = list.__class_getitem__(get_args(target)[0])
     structure_list = converter.get_structure_hook(list_type)
 
@@ -481,7 +558,9 @@ def _object_hook(target: type, converter: cattrs.Converter) -> _Hook:
     return structure
 
 
-def _make_converter(*, detailed: bool) -> cattrs.Converter:
+@cache
+def _converter(*, detailed: bool) -> cattrs.Converter:
+    """Return the converter, made when it is first needed: a walk that goes well needs none."""
     converter = cattrs.Converter(detailed_validation=detailed)
     converter.register_structure_hook(str, _string)
     converter.register_structure_hook(int, _count)
@@ -496,19 +575,15 @@ def _make_converter(*, detailed: bool) -> cattrs.Converter:
     return converter
 
 
-_FAST: Final = _make_converter(detailed=False)
-_DETAILED: Final = _make_converter(detailed=True)
-
-
 def _structure(reply: Reply, target: type[T]) -> T:
     data = _data(reply)
     try:
-        return _FAST.structure(data, target)
+        return _converter(detailed=False).structure(data, target)
     except (KeyError, TypeError, ValueError):
         pass
     # Naming the path costs time on every item, so only a page that failed pays for it.
     try:
-        return _DETAILED.structure(data, target)
+        return _converter(detailed=True).structure(data, target)
     except (ValueError, cattrs.BaseValidationError) as error:
         path, mismatch = _locate(error, "data")
     raise _decode_error(reply, path, mismatch)
@@ -538,4 +613,4 @@ def _shown(value: object) -> str:
     # Containers are not written out: they may be nested deeper than an encoder goes.
     if isinstance(value, dict | list):
         return "{…}" if isinstance(value, dict) else "[…]"
-    return orjson.dumps(value).decode()
+    return msgspec.json.encode(value).decode()

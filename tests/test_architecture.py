@@ -32,7 +32,7 @@ ONLY_IN = {
     "aiohttp": {"session"},
     "tenacity": {"retry"},
     "cattrs": {"wire"},
-    "orjson": {"wire"},
+    "msgspec": {"wire"},
 }
 LOW = {name for name, rank in RANKS.items() if rank < 5}
 

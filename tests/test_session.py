@@ -849,7 +849,7 @@ async def test_closing_while_a_timeout_is_being_handled(raw: RawServer) -> None:
     raw.play(hang)
     client = DistinctClient(KEY, base_url=raw.url, timeouts=Timeouts(total=0.01))
     task = asyncio.create_task(ask(client))
-    (scope,) = await eventually(lambda: client._session._requests)
+    (scope,) = await eventually(lambda: client._session._requests._deadlines)
     await eventually(scope.expired)
 
     await client.aclose()

@@ -15,8 +15,7 @@ from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any, Final, final
 
-import attrs
-import orjson
+import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -142,7 +141,7 @@ async def table_of(pager: Pager[Any, Any] | AsyncIterable[VisitPage]) -> Any:
 
 
 def _touchpoint_table(touchpoints: Iterable[ExportedTouchpoint]) -> Any:
-    lines = b"\n".join(orjson.dumps(attrs.asdict(touchpoint)) for touchpoint in touchpoints)
+    lines = msgspec.json.Encoder().encode_lines(touchpoints)
     if not lines:
         return TOUCHPOINTS.empty_table()
     # By way of JSON, as `Table.from_pylist` imports pandas, too.

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Self
 
 import attrs
-import orjson
+import msgspec
 from aiohttp import web
 
 from distinct_async import DistinctClient, Visit
@@ -392,7 +392,7 @@ def _format(moment: datetime) -> str:
 def _json_response(payload: Payload, headers: Mapping[str, str]) -> web.Response:
     status = payload.get("statusCode")
     return web.Response(
-        body=orjson.dumps(payload),
+        body=msgspec.json.encode(payload),
         status=status if isinstance(status, int) else 200,
         headers=headers,
         content_type="application/json",
