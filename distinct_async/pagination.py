@@ -361,7 +361,8 @@ def watch_visits() -> Watch:
         nonlocal previous, previous_offset
         items, before, offset = page.items, previous, previous_offset
         previous, previous_offset = items, page.offset
-        if not items or not before or items != before[: len(items)]:
+        # The first ones alone tell most pages apart, without a copy of the page before.
+        if not items or not before or items[0] != before[0] or items != before[: len(items)]:
             return None
         unique = page.visits_type is VisitsType.UNIQUE
         return offset if unique or items[0].timestamp != items[-1].timestamp else None

@@ -7,12 +7,10 @@ the document does not have are ignored, for APIs grow.
 
 import codecs
 import re
-from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
-from itertools import repeat
 from typing import (
     Annotated,
     Any,
@@ -384,10 +382,10 @@ def _decode_at_once(reply: Reply, visits_type: VisitsType) -> VisitPage | None:
     except _UNPARSABLE:
         return None
     visits: tuple[Visit, ...] = touchpoint.details.items
-    if not {visit.timestamp.tzinfo for visit in visits} <= {UTC}:
-        return None
-    # A loop in C.
-    deque(map(_set_class, visits, repeat(Visit)), maxlen=0)
+    for visit in visits:
+        if visit.timestamp.tzinfo is not UTC:
+            return None
+        _set_class(visit, Visit)
     return _visit_page(touchpoint, visits_type, touchpoint.total, touchpoint.details)
 
 

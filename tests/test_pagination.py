@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import aclosing
 from datetime import timedelta
+from typing import Any
 
 import attrs
 import pytest
@@ -26,6 +27,7 @@ from distinct_async import (
     Visit,
     VisitPage,
     VisitsType,
+    pagination,
 )
 from distinct_async.pagination import Source, watch_touchpoints
 
@@ -428,6 +430,23 @@ async def test_break_cancellation_and_aclose_leave_no_task() -> None:
         await task
     assert asyncio.all_tasks() == before
     assert (server.in_flight, server.answered) == (0, 2)
+
+
+async def test_a_consumer_that_is_cancelled_as_its_page_arrives() -> None:
+    arriving = asyncio.get_running_loop().create_future()
+    page = asyncio.create_task(asyncio.wait_for(arriving, None))
+    page.add_done_callback(lambda _: consumer.cancel())
+    consumer = asyncio.create_task(pagination._until_done(page))
+    problems: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, problem: problems.append(problem))
+    await asyncio.sleep(0)
+
+    arriving.set_result(None)
+
+    with pytest.raises(asyncio.CancelledError):
+        await consumer
+    await page
+    assert problems == []
 
 
 async def test_a_page_task_that_was_cancelled_by_others_means_closed() -> None:

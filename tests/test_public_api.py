@@ -80,9 +80,18 @@ def body_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     return (node.end_lineno or 0) - first.lineno + 1
 
 
-@pytest.mark.parametrize("module", ["distinct_async", "distinct_async.pytest_plugin"])
-def test_importing_the_package_or_its_plugin_does_not_load_aiohttp(module: str) -> None:
-    code = f"import sys, {module}; print([m for m in ('aiohttp', 'cattrs') if m in sys.modules])"
+@pytest.mark.parametrize(
+    ("module", "unneeded"),
+    [
+        ("distinct_async", ("aiohttp", "cattrs", "msgspec")),
+        ("distinct_async.pytest_plugin", ("aiohttp", "cattrs", "msgspec")),
+        ("distinct_async.client", ("aiolimiter", "pyarrow", "rich")),
+    ],
+)
+def test_an_import_loads_nothing_that_it_does_not_need(
+    module: str, unneeded: tuple[str, ...]
+) -> None:
+    code = f"import sys, {module}; print([m for m in {unneeded} if m in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert shown.stdout == "[]\n"

@@ -945,3 +945,70 @@ async def test_an_echoed_key_reaches_no_error(
 
     assert KEY not in shown_of(caught.value)
     assert (caught.value.__cause__, caught.value.__context__) == (None, None)
+
+
+# --- One timer for all
+
+
+async def hang_until_cancelled() -> None:
+    await asyncio.get_running_loop().create_future()
+
+
+async def test_each_is_ended_at_its_own_deadline_and_the_last_by_ending_all() -> None:
+    watchdog = session_module._Watchdog()
+    ended: list[str] = []
+
+    async def watch(name: str, seconds: float | None) -> None:
+        with pytest.raises(TimeoutError):
+            await watchdog.within(seconds, hang_until_cancelled())
+        ended.append(name)
+
+    async with asyncio.TaskGroup() as group:
+        for name, seconds in {"never": None, "late": 60, "second": 0.02, "first": 0.01}.items():
+            group.create_task(watch(name, seconds))
+        await eventually(lambda: len(ended) == 2)
+        assert ended == ["first", "second"]
+        assert len(watchdog) == 2
+
+        watchdog.end_all()
+        await watchdog.drained()
+        assert len(watchdog) == 0
+
+    assert sorted(ended[2:]) == ["late", "never"]
+    assert watchdog._timer is None
+
+
+async def test_what_ends_in_time_leaves_the_timer_to_those_that_do_not() -> None:
+    watchdog = session_module._Watchdog()
+
+    assert await watchdog.within(0.01, asyncio.sleep(0, "done")) == "done"
+    with pytest.raises(TimeoutError):
+        await watchdog.within(0.02, hang_until_cancelled())
+    assert await watchdog.within(60, asyncio.sleep(0, "done")) == "done"
+    await watchdog.drained()
+
+
+async def test_cancelling_passes_the_watchdog() -> None:
+    watchdog = session_module._Watchdog()
+    task = asyncio.create_task(watchdog.within(60, hang_until_cancelled()))
+    await eventually(lambda: len(watchdog) == 1)
+
+    task.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert len(watchdog) == 0
+
+
+async def test_a_closed_client_leaves_no_timer(raw: RawServer) -> None:
+    raw.play(hang)
+    client = DistinctClient(KEY, base_url=raw.url)
+    task = asyncio.create_task(ask(client))
+    await eventually(lambda: raw.heads)
+    session = client._session
+
+    await client.aclose()
+
+    with pytest.raises(ClientClosedError):
+        await task
+    assert (session._requests._timer, session._attempts._timer) == (None, None)

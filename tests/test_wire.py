@@ -1,13 +1,16 @@
 import copy
 import json
+import pickle
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 from urllib.parse import parse_qs
 
 import attrs
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from distinct_async import (
@@ -310,15 +313,88 @@ def test_unknown_fields_are_ignored(example_json: ExampleJSON, name: str) -> Non
         ("2024-01-01T04:30:00.5-05:30", at(1).replace(microsecond=500_000)),
     ],
 )
+@pytest.mark.parametrize("visits_type", VisitsType)
 def test_timestamps_are_aware_and_utc(
-    example_json: ExampleJSON, text: str, expected: datetime
+    example_json: ExampleJSON, visits_type: VisitsType, text: str, expected: datetime
 ) -> None:
-    document = example_json("touchpoint_total")
-    replace_at(document, f"{ITEMS}[0].timestampUTC", text)
+    name = visits_type.lower()
+    document = example_json(f"touchpoint_{name}")
+    replace_at(document, f"{TOUCHPOINT}.{name}VisitsDetails.items[0].timestampUTC", text)
 
-    timestamp = decode_total(make_reply(document)).items[0].timestamp
+    page = wire.decode_visits(make_reply(document), visits_type)
 
+    timestamp = page.items[0].timestamp
     assert (timestamp, timestamp.tzinfo) == (expected, UTC)
+    assert (page.total, page.visits_type) == (len(page.items), visits_type)
+
+
+# --- At once, or field by field: the same
+
+odd_texts = st.text(st.characters(exclude_categories=["Cs"]))
+moments = st.datetimes(
+    # Those of the first day would be none in UTC.
+    min_value=datetime(1, 1, 2),  # noqa: DTZ001 - the zone is drawn
+    timezones=st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=30))]),
+)
+
+
+def slowly(reply: wire.Reply) -> VisitPage:
+    touchpoint = wire._structure(reply, wire._TotalVisits).touchpoints
+    details = touchpoint.total_visits_details
+    return wire._visit_page(touchpoint, VisitsType.TOTAL, touchpoint.total_visits, details)
+
+
+@given(
+    st.lists(st.tuples(odd_texts, moments.map(datetime.isoformat))),
+    st.integers(0, 2**63 - 1),
+    st.lists(st.sampled_from(["T", " ", "t"]), min_size=1),
+)
+def test_any_page_is_the_same_at_once_and_field_by_field(
+    visits: list[tuple[str, str]], total: int, between: list[str]
+) -> None:
+    items = [
+        {"userId": user, "timestampUTC": moment.replace("T", between[n % len(between)])}
+        for n, (user, moment) in enumerate(visits)
+    ]
+    details = {"items": items, "pagination": {"offset": total, "pageSize": total}}
+    touchpoint = {"id": "t", "name": "n", "value": "v", "totalVisits": total}
+    data = {"touchpoints": touchpoint | {"totalVisitsDetails": details}}
+    reply = make_reply({"statusCode": 200, "message": "ok", "data": data})
+
+    page, at_once = decode_total(reply), wire._decode_at_once(reply, VisitsType.TOTAL)
+
+    assert page == slowly(reply)
+    assert at_once == (page if all("+05:30" not in moment for _, moment in visits) else None)
+    assert {type(visit) for visit in page.items} <= {Visit}
+    assert pickle.loads(pickle.dumps(page)) == page
+
+
+@pytest.mark.parametrize(
+    ("name", "visits_type"),
+    [("touchpoint_total", VisitsType.TOTAL), ("touchpoint_unique", VisitsType.UNIQUE)],
+)
+def test_documented_pages_are_decoded_at_once(
+    example: Example, name: str, visits_type: VisitsType
+) -> None:
+    body = example(name).replace(b"user-1", "Zoë 🎉".encode())
+    page = wire._decode_at_once(make_reply(body), visits_type)
+
+    assert page is not None
+    assert [visit.user_id for visit in page.items][:2] == ["Zoë 🎉", "user-2"]
+    assert hash(page.items[1]) == hash(Visit("user-2", at(2)))
+
+
+@pytest.mark.parametrize("size", [2**63 - 1, 2**63])
+def test_counts_end_where_64_bits_do(example_json: ExampleJSON, size: int) -> None:
+    document = example_json("experience")
+    replace_at(document, "data.totalTouchpoints", size)
+    reply = make_reply(document)
+
+    if size < 2**63:
+        assert wire.decode_experience(reply).total_touchpoints == size
+    else:
+        with pytest.raises(DecodeError, match=r"data\.totalTouchpoints"):
+            wire.decode_experience(reply)
 
 
 # --- Bodies that are not the envelope
