@@ -34,10 +34,12 @@ class Spread:
     @classmethod
     def of(cls, values: Iterable[float]) -> "Spread":
         """Return the spread of the values of all rounds."""
-        rounds = sorted(values)
-        # Of a single round, there is nothing between.
+        rounds = list(values)
+        median = statistics.median(rounds)
+        # Doubled, as percentiles of a single value would be an error.
         low, *_, high = statistics.quantiles(rounds * 2, n=10, method="inclusive")
-        return cls(statistics.median(rounds), low, high)
+        # Between equal values, what is interpolated is off by a rounding error.
+        return cls(median, min(low, median), max(high, median))
 
     def shown(self, digits: int = 2) -> str:
         """Return the median, and from where to where most rounds went."""

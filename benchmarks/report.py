@@ -87,11 +87,8 @@ def draw_walk(record: Record) -> Figure:
         scenario = outcome["scenario"]
         row, column = PAGE_SIZES.index(scenario["page_size"]), LATENCIES.index(scenario["latency"])
         axes = panels[row][column]
-        speeds = {
-            title: Spread.of(scenario["visits"] / each["wall"] for each in rounds)
-            for title, rounds in outcome["rounds"].items()
-        }
-        _draw_bars(axes, speeds)
+        visits, rounds = scenario["visits"], outcome["rounds"].items()
+        _draw_bars(axes, {name: [visits / each["wall"] for each in runs] for name, runs in rounds})
         axes.set_title(f"{scenario['latency'] * 1e3:g} ms, pages of {scenario['page_size']:,}")
         axes.set_xlabel("items/s")
     return figure
@@ -104,11 +101,8 @@ def draw_processor(record: Record) -> Figure:
     outcomes = [outcome for outcome in record.raw if not outcome["scenario"]["latency"]]
     for axes, outcome in zip(panels, outcomes, strict=True):
         scenario = outcome["scenario"]
-        times = {
-            title: Spread.of(each["processor"] / scenario["visits"] * 1e6 for each in rounds)
-            for title, rounds in outcome["rounds"].items()
-        }
-        _draw_bars(axes, times)
+        by, rounds = 1e6 / scenario["visits"], outcome["rounds"].items()
+        _draw_bars(axes, {name: [each["processor"] * by for each in runs] for name, runs in rounds})
         axes.set_title(f"pages of {scenario['page_size']:,}")
         axes.set_xlabel("ms of processor per 1,000 items (shorter is better)")
     return figure
@@ -139,11 +133,8 @@ def draw_decode(record: Record) -> Figure:
     figure = Figure(figsize=(12, 2.5), layout="constrained")
     panels = figure.subplots(1, len(record.raw), sharey=True, squeeze=False)[0]
     for axes, outcome in zip(panels, record.raw, strict=True):
-        speeds = {
-            title: Spread.of(outcome["items"] / each for each in rounds)
-            for title, rounds in outcome["rounds"].items()
-        }
-        _draw_bars(axes, speeds)
+        items, rounds = outcome["items"], outcome["rounds"].items()
+        _draw_bars(axes, {name: [items / each for each in runs] for name, runs in rounds})
         axes.set_title(f"pages of {outcome['items']:,}")
         axes.set_xlabel("items/s")
     return figure
@@ -157,11 +148,8 @@ def draw_overhead(record: Record) -> Figure:
         (calls, "requests", 1e6, "µs of processor per request"),
         (imports, "imports", 1e3, "ms to import"),
     ):
-        times = {
-            title.replace("`", ""): Spread.of(each * factor for each in rounds)
-            for title, rounds in record.raw[name].items()
-        }
-        _draw_bars(axes, times)
+        rounds = record.raw[name].items()
+        _draw_bars(axes, {name: [each * factor for each in runs] for name, runs in rounds})
         axes.set_xlabel(f"{unit} (shorter is better)")
     return figure
 
@@ -174,7 +162,9 @@ PLOTS: Mapping[str, Mapping[str, Callable[[Record], Figure]]] = {
 }
 
 
-def _draw_bars(axes: Axes, spreads: Mapping[str, Spread]) -> None:
+def _draw_bars(axes: Axes, rounds: Mapping[str, Sequence[float]]) -> None:
+    """Draw a bar for each contestant: the median of its rounds."""
+    spreads = {title.replace("`", ""): Spread.of(values) for title, values in rounds.items()}
     titles = list(spreads)
     medians = [spread.median for spread in spreads.values()]
     errors = [

@@ -329,7 +329,7 @@ class _Watchdog:
     """Ends what takes too long, with one timer for all that is under way.
 
     Nearly all requests end long before their time is over. A timer of the event loop for each, made
-    and cancelled, would take more time than all else that bounds them.
+    and cancelled, would double what it takes to bound them.
     """
 
     def __init__(self) -> None:
