@@ -55,6 +55,12 @@ DEFAULT_USER_AGENT: Final = f"distinct-async/{__version__} aiohttp/{aiohttp.__ve
 _BURST_SECONDS: Final = 0.1
 
 
+# Bytes that take so long to decode that others should have their turn before and after.
+_LONG_BODY: Final = 16 * 1024
+# Of the event loop, until the task's result is told, taken, and what it makes room for is sent.
+_TURNS_TO_GO_ON: Final = 3
+
+
 @attrs.frozen(kw_only=True)
 class Settings:
     """All that a session needs to know, checked before.
@@ -93,6 +99,7 @@ class Session:
         retry, runtime = settings.retry, settings.runtime
         self._retrier = Retrier(retry, runtime, RetryBudget(retry.budget))
         self._slots = asyncio.Semaphore(settings.limits.concurrency)
+        self._decoding = asyncio.Semaphore(1)
         self._limiter = _make_limiter(settings.limits.requests_per_second)
         self._headers = {
             wire.KEY_HEADER: settings.api_key,
@@ -235,13 +242,28 @@ class Session:
             # The request that waits for the slot is sent before this reply is decoded; unless the
             # reply may be a refusal, which that request has to heed.
             await asyncio.sleep(0)
+        outcome = await self._decode(request, reply)
+        if isinstance(outcome, DistinctError):
+            self._observe(outcome)
+        return outcome
+
+    async def _decode(self, request: "_Request[T]", reply: wire.Reply) -> T | DistinctError:
+        """Decode, of long bodies one at a time.
+
+        Whoever waits for one has it, and may ask for the next page, before another is decoded: so
+        the server is at work meanwhile, and few visits are in memory at once.
+        """
+        long = len(reply.body) >= _LONG_BODY
+        if long:
+            await self._decoding.acquire()
         try:
             return request.decode(reply)
         except DistinctError as error:
             # Frames of the decoding hold what the server sent, which may be the key.
-            failure = error.with_traceback(None)
-        self._observe(failure)
-        return failure
+            return error.with_traceback(None)
+        finally:
+            if long:
+                _in_turns(_TURNS_TO_GO_ON, self._decoding.release)
 
     async def _acquire_slot(self) -> None:
         runtime, jitter = self._settings.runtime, self._settings.retry.base_delay
@@ -467,6 +489,14 @@ class _Request(Generic[T]):
 
 class _BodyTooLongError(Exception):
     """The body is longer than allowed."""
+
+
+def _in_turns(turns: int, callback: Callable[[], None]) -> None:
+    loop = asyncio.get_running_loop()
+    if turns == 1:
+        loop.call_soon(callback)
+    else:
+        loop.call_soon(_in_turns, turns - 1, callback)
 
 
 def _url_maker(base_url: str) -> Callable[[str], URL]:

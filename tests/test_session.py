@@ -36,8 +36,11 @@ from distinct_async import (
     StatusError,
     Timeouts,
     TransportError,
+    wire,
 )
 from distinct_async import session as session_module
+from distinct_async.config import ApiKey
+from distinct_async.pagination import _until_done
 from distinct_async.testing import FakeClock, FakeDistinct, FakeRequest
 
 Example = Callable[[str], bytes]
@@ -1012,3 +1015,45 @@ async def test_a_closed_client_leaves_no_timer(raw: RawServer) -> None:
     with pytest.raises(ClientClosedError):
         await task
     assert (session._requests._timer, session._attempts._timer) == (None, None)
+
+
+# --- One long body after another
+
+
+@pytest.mark.parametrize("length", [session_module._LONG_BODY, session_module._LONG_BODY - 1])
+async def test_of_long_bodies_each_is_used_before_the_next_is_decoded(
+    raw: RawServer, length: int
+) -> None:
+    events: list[str] = []
+
+    async def send_next(name: str) -> None:
+        events.append(f"send after {name}")
+
+    async with DistinctClient(KEY, base_url=raw.url) as client:
+
+        def start(name: str) -> asyncio.Task[Any]:
+            def decode(_: wire.Reply) -> None:
+                events.append(f"decode {name}")
+
+            request = session_module._Request("", decode)
+            body = wire.Reply(200, {}, b" " * length, ApiKey(KEY), 0.0)
+            return asyncio.create_task(client._session._decode(request, body))
+
+        pages = {name: start(name) for name in "ab"}
+        async with asyncio.TaskGroup() as group:
+            for name, page in pages.items():
+                await _until_done(page)
+                group.create_task(send_next(name))
+
+    long = ["decode a", "send after a", "decode b", "send after b"]
+    assert events == (long if length >= session_module._LONG_BODY else sorted(long))
+
+
+async def test_a_long_body_that_cannot_be_decoded_holds_up_no_other(raw: RawServer) -> None:
+    raw.play(*[reply(b"<html>" + b" " * session_module._LONG_BODY)] * 3)
+    async with DistinctClient(KEY, base_url=raw.url, retry=ONCE) as client:
+        failures = await asyncio.gather(*(ask(client) for _ in range(3)), return_exceptions=True)
+        waiting = asyncio.create_task(client._session._decoding.acquire())
+        await eventually(waiting.done)
+
+    assert {type(failure) for failure in failures} == {DecodeError}
