@@ -141,7 +141,7 @@ class Pager(Generic[T_co, P_co]):
         return [item async for page in self.pages() for item in page.items]
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class _Run:
     """Consecutive pages that were fetched, and what kept the rest from being fetched."""
 
@@ -149,7 +149,7 @@ class _Run:
     failure: DistinctError | None = None
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class _Pending:
     offset: int
     task: asyncio.Task[_Run]

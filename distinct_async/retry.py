@@ -46,7 +46,7 @@ def decide_delay(
     return max(backoff, retry_after) + random() * min(policy.base_delay, policy.max_delay)
 
 
-@attrs.define
+@attrs.define(eq=False)
 class RetryBudget:
     """Tokens shared by all requests of a client, so that an outage is not multiplied.
 
@@ -77,7 +77,7 @@ class RetryBudget:
         self.tokens = min(self.capacity, self.tokens + (RETRY_COST if retried else _SUCCESS_REFUND))
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class Retrier:
     """Runs attempts until one succeeds or the policy, the budget or the deadline ends it."""
 
@@ -131,7 +131,7 @@ class Retrier:
         return outcome
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class _Call:
     """One run's answers to what tenacity asks, in the order in which it asks."""
 

@@ -480,7 +480,7 @@ _HOPELESS: Final = (
 )
 
 
-@attrs.define
+@attrs.define(eq=False, repr=False)
 class _Request(Generic[T]):
     query: str
     decode: Callable[[wire.Reply], T]

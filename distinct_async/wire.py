@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import (
+    TYPE_CHECKING,
     Annotated,
     Any,
     Final,
@@ -26,9 +27,7 @@ from typing import (
 from urllib.parse import quote, urlencode
 
 import attrs
-import cattrs
 import msgspec
-from cattrs.gen import make_dict_structure_fn, override
 
 from distinct_async.config import ApiKey, require_id, require_integer
 from distinct_async.errors import (
@@ -54,6 +53,9 @@ from distinct_async.models import (
     VisitPage,
     VisitsType,
 )
+
+if TYPE_CHECKING:
+    from cattrs import Converter
 
 T = TypeVar("T")
 
@@ -480,6 +482,8 @@ def _http_date(value: str) -> float | None:
 
 # --- The converter ----------------------------------------------------------------------------
 
+# cattrs is imported by what needs it: a walk of visits that goes well does not.
+
 _JSON_NAMES: Final = {"timestamp": "timestampUTC", "timestamps": "timestampsUTC"}
 
 
@@ -527,7 +531,7 @@ def _is_tuple(target: Any) -> bool:
     return get_origin(target) is tuple
 
 
-def _tuple_hook(target: Any, converter: cattrs.Converter) -> _Hook:
+def _tuple_hook(target: Any, converter: "Converter") -> _Hook:
     list_type: Any = list.__class_getitem__(get_args(target)[0])
     structure_list = converter.get_structure_hook(list_type)
 
@@ -540,7 +544,9 @@ def _tuple_hook(target: Any, converter: cattrs.Converter) -> _Hook:
     return structure
 
 
-def _object_hook(target: type, converter: cattrs.Converter) -> _Hook:
+def _object_hook(target: type, converter: "Converter") -> _Hook:
+    from cattrs.gen import make_dict_structure_fn, override  # noqa: PLC0415
+
     names = {a.name: override(rename=_json_name(a.name)) for a in attrs.fields(target)}
     detailed = converter.detailed_validation
     make: Any = make_dict_structure_fn  # typed with its options and the overrides as one
@@ -557,9 +563,10 @@ def _object_hook(target: type, converter: cattrs.Converter) -> _Hook:
 
 
 @cache
-def _converter(*, detailed: bool) -> cattrs.Converter:
-    """Return the converter, made when it is first needed: a walk that goes well needs none."""
-    converter = cattrs.Converter(detailed_validation=detailed)
+def _converter(*, detailed: bool) -> "Converter":
+    from cattrs import Converter  # noqa: PLC0415
+
+    converter = Converter(detailed_validation=detailed)
     converter.register_structure_hook(str, _string)
     converter.register_structure_hook(int, _count)
     converter.register_structure_hook(datetime, _timestamp)
@@ -582,17 +589,19 @@ def _structure(reply: Reply, target: type[T]) -> T:
     # Naming the path costs time on every item, so only a page that failed pays for it.
     try:
         return _converter(detailed=True).structure(data, target)
-    except (ValueError, cattrs.BaseValidationError) as error:
+    except (ValueError, ExceptionGroup) as error:
         path, mismatch = _locate(error, "data")
     raise _decode_error(reply, path, mismatch)
 
 
 def _locate(error: BaseException, path: str) -> tuple[str, BaseException]:
     """Follow the notes of cattrs down to the first value that failed."""
-    while isinstance(error, cattrs.BaseValidationError):
+    from cattrs import AttributeValidationNote, BaseValidationError  # noqa: PLC0415
+
+    while isinstance(error, BaseValidationError):
         error = error.exceptions[0]
         note = error.__notes__[-1]
-        if isinstance(note, cattrs.AttributeValidationNote):
+        if isinstance(note, AttributeValidationNote):
             path += f".{_json_name(note.name)}"
         else:
             path += f"[{note.index}]"
