@@ -36,7 +36,7 @@ class Contestant:
         return cast("Walk", getattr(import_module(f"{__name__}.{module}"), name))
 
 
-_OWN = ("distinct-async", "aiohttp", "orjson")
+_OWN = ("distinct-async", "aiohttp", "attrs", "msgspec")
 
 OURS = "distinct_async, default settings"
 SEQUENTIAL = "distinct_async, prefetch=1"
