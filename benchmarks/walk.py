@@ -62,8 +62,9 @@ class Scenario:
 
 
 FULL_SIZE = (
-    Scenario(page_size=50, latency=0, visits=50_000, rounds=9),
-    Scenario(page_size=1_000, latency=0, visits=500_000, rounds=9),
+    # Where only processors count, rounds differ most.
+    Scenario(page_size=50, latency=0, visits=50_000, rounds=21),
+    Scenario(page_size=1_000, latency=0, visits=500_000, rounds=21),
     Scenario(page_size=50, latency=0.005, visits=20_000, rounds=5),
     Scenario(page_size=1_000, latency=0.005, visits=400_000, rounds=5),
     # A window of 16 opens within 5 round trips: as many pages as make those a small part.
@@ -205,13 +206,13 @@ def _goals(outcome: Outcome) -> list[Goal]:
             ideal = Spread(*(ratio / IDEAL_FOLD for ratio in attrs.astuple(fold)))
             goals.append(Goal(f"{where}, prefetch=16: of the 16-fold of prefetch=1", 0.9, ideal))
         return goals
-    least = outcome.lowest_speed_ratio(OURS, (DLT, OPENAI, HTTPX))
+    goals = [
+        Goal(f"{where}: speed, × that of {peer}", 3, outcome.speed_ratio(OURS, peer))
+        for peer in (HTTPX, OPENAI, DLT)
+    ]
     processor = outcome.processor_ratio(OURS, BARE)
     bound = 1.15 if scenario.page_size == 50 else 1.5
-    goals = [
-        Goal(f"{where}: speed, × the fastest of dlt, openai and httpx", 3, least),
-        Goal(f"{where}: processor, × the bare loop's", bound, processor, at_most=True),
-    ]
+    goals.append(Goal(f"{where}: processor, × the bare loop's", bound, processor, at_most=True))
     if scenario.page_size == 50:
         speed = outcome.speed_ratio(OURS, BARE)
         goals.append(Goal(f"{where}: speed, × the bare loop's", 1, speed))
