@@ -92,8 +92,7 @@ class Outcome:
 
     def ratio(self, title: str) -> Spread:
         """Return how fast a contestant is, of orjson alone."""
-        pairs = zip(self.rounds[title], self.rounds[ORJSON], strict=True)
-        return Spread.of(limit / own for own, limit in pairs)
+        return Spread.of_ratios(self.rounds[ORJSON], self.rounds[title])
 
 
 def make_body(items: int) -> bytes:

@@ -41,6 +41,11 @@ class Spread:
         # Between equal values, what is interpolated is off by a rounding error.
         return cls(median, min(low, median), max(high, median))
 
+    @classmethod
+    def of_ratios(cls, values: Iterable[float], bases: Iterable[float]) -> "Spread":
+        """Return the spread of one thing's values over another's, each ratio within a round."""
+        return cls.of(value / base for value, base in zip(values, bases, strict=True))
+
     def shown(self, digits: int = 2) -> str:
         """Return the median, and from where to where most rounds went."""
         return f"{self.median:,.{digits}f} ({self.low:,.{digits}f} to {self.high:,.{digits}f})"
@@ -85,9 +90,14 @@ class Table:
 
     @property
     def markdown(self) -> str:
-        """The table in Markdown."""
+        """The table in Markdown, below its title."""
+        return f"{self.title}\n\n{self.grid}"
+
+    @property
+    def grid(self) -> str:
+        """The table in Markdown, without its title."""
         lines = [self.head, tuple("---" for _ in self.head), *self.rows]
-        return f"{self.title}\n\n" + "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+        return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def goal_table(goals: Sequence[Goal]) -> Table:

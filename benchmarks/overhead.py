@@ -59,8 +59,7 @@ class Outcome:
 
 def ratio(rounds: Mapping[str, Sequence[float]], title: str, base: str) -> Spread:
     """Return how many times another's time something takes."""
-    pairs = zip(rounds[title], rounds[base], strict=True)
-    return Spread.of(own / other for own, other in pairs)
+    return Spread.of_ratios(rounds[title], rounds[base])
 
 
 # --- Requests

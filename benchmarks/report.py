@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.contestants import BARE
 from benchmarks.measuring import RESULTS, Goal, Record, Spread, goal_table
+from benchmarks.walk import FULL_SIZE, Scenario
 
 HERE = Path(__file__).parent
 MEASUREMENTS = ("walk", "memory", "decode", "overhead")
@@ -24,7 +25,8 @@ MEASUREMENTS = ("walk", "memory", "decode", "overhead")
 OWN_COLOUR, LIMIT_COLOUR, PEER_COLOUR = "#2563eb", "#6b7280", "#d6b98c"
 
 # Of the panels.
-PAGE_SIZES, LATENCIES = (50, 1_000), (0, 0.005, 0.05)
+PAGE_SIZES = sorted({scenario.page_size for scenario in FULL_SIZE})
+LATENCIES = sorted({scenario.latency for scenario in FULL_SIZE})
 
 # Of goals that are not reached here, by how their figure begins.
 REASONS: Mapping[str, str] = {
@@ -119,14 +121,14 @@ single round; those with latency hardly do.
 def draw_walk(record: Record) -> Figure:
     """Draw items per second of all contestants, a panel for each scenario."""
     figure = Figure(figsize=(12, 6.5), layout="constrained")
-    panels = figure.subplots(2, 3, sharey=True)
+    panels = figure.subplots(len(PAGE_SIZES), len(LATENCIES), sharey=True)
     for outcome in record.raw:
-        scenario = outcome["scenario"]
-        row, column = PAGE_SIZES.index(scenario["page_size"]), LATENCIES.index(scenario["latency"])
+        scenario = Scenario(**outcome["scenario"])
+        row, column = PAGE_SIZES.index(scenario.page_size), LATENCIES.index(scenario.latency)
         axes = panels[row][column]
-        visits, rounds = scenario["visits"], outcome["rounds"].items()
+        visits, rounds = scenario.visits, outcome["rounds"].items()
         _draw_bars(axes, {name: [visits / each["wall"] for each in runs] for name, runs in rounds})
-        axes.set_title(f"{scenario['latency'] * 1e3:g} ms, pages of {scenario['page_size']:,}")
+        axes.set_title(scenario.title)
         axes.set_xlabel("items/s")
     return figure
 
@@ -249,8 +251,8 @@ def make_page(records: Sequence[Record]) -> str:
 
 def _goals_section(goals: Sequence[Goal]) -> str:
     reached = sum(goal.reached for goal in goals)
-    table = goal_table(goals).markdown.split("\n", 2)[2]
-    lines = [f"## Goals\n\n{reached} of {len(goals)} are reached.\n\n{table}\n"]
+    table = goal_table(goals)
+    lines = [f"## {table.title}\n\n{reached} of {len(goals)} are reached.\n\n{table.grid}\n"]
     missed = [goal for goal in goals if not goal.reached]
     if missed:
         lines.append("### Not reached, and why\n")

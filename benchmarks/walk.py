@@ -95,24 +95,30 @@ class Outcome:
     ceiling: Ceiling
     rounds: Mapping[str, Sequence[Figures]]
 
+    def wall(self, title: str) -> list[float]:
+        """Return a contestant's seconds, round by round."""
+        return [each.wall for each in self.rounds[title]]
+
+    def processor(self, title: str) -> list[float]:
+        """Return a contestant's seconds of processor, round by round."""
+        return [each.processor for each in self.rounds[title]]
+
     def speed(self, title: str) -> Spread:
         """Return a contestant's items per second."""
-        return Spread.of(self.scenario.visits / each.wall for each in self.rounds[title])
+        return Spread.of(self.scenario.visits / seconds for seconds in self.wall(title))
 
-    def processor(self, title: str) -> Spread:
+    def cost(self, title: str) -> Spread:
         """Return a contestant's milliseconds of processor per 1,000 items."""
         visits = self.scenario.visits
-        return Spread.of(each.processor / visits * 1e6 for each in self.rounds[title])
+        return Spread.of(seconds / visits * 1e6 for seconds in self.processor(title))
 
     def speed_ratio(self, title: str, other: str) -> Spread:
         """Return how many times as fast as another a contestant is."""
-        pairs = zip(self.rounds[title], self.rounds[other], strict=True)
-        return Spread.of(theirs.wall / own.wall for own, theirs in pairs)
+        return Spread.of_ratios(self.wall(other), self.wall(title))
 
     def processor_ratio(self, title: str, other: str) -> Spread:
         """Return how many times another's processor time a contestant takes."""
-        pairs = zip(self.rounds[title], self.rounds[other], strict=True)
-        return Spread.of(own.processor / theirs.processor for own, theirs in pairs)
+        return Spread.of_ratios(self.processor(title), self.processor(other))
 
     def lowest_speed_ratio(self, title: str, others: Iterable[str]) -> Spread:
         """Return how many times as fast as the fastest of others a contestant is."""
@@ -183,7 +189,7 @@ def make_table(outcome: Outcome) -> Table:
             name,
             outcome.speed(name).shown(0),
             f"{outcome.speed_ratio(name, BARE).median:.2f}",
-            f"{outcome.processor(name).median:.2f}",
+            f"{outcome.cost(name).median:.2f}",
             f"{outcome.processor_ratio(name, BARE).median:.2f}",
         )
         for name in outcome.rounds
