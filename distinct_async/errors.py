@@ -3,9 +3,9 @@
 ::
 
     DistinctError
-    ├── ConfigurationError (also ValueError)   bad argument, bad key, http:// to a non-loopback host
-    ├── ClientClosedError                      the client was closed
-    ├── TransportError                         could not talk to the server
+    ├── ConfigurationError (also ValueError)   bad argument, bad key, http:// to another machine
+    ├── ClientClosedError                      the client is closed
+    ├── TransportError                         no connection, or one that broke
     │   └── RequestTimeoutError                it took too long
     ├── StatusError                            the server answered with an error status
     │   ├── BadRequestError         400
@@ -16,37 +16,46 @@
     │   ├── ServerError             5xx
     │   └── RedirectError           3xx
     ├── DecodeError                            a 200 that is not the documented shape
-    ├── WalkError                              the server's pages do not add up
-    │   ├── StuckPageError                     an ignored offset, a repeated page
-    │   ├── DriftError                         the total shrank
-    │   └── IncompleteWalkError                the pages ended before the total, or after it
-    ├── ExportError                            an exported file cannot be written, or read
+    ├── PaginationError                        the server's pages do not add up
+    │   ├── RepeatedPageError                  an ignored offset, a repeated page
+    │   ├── ListChangedError                   the total shrank
+    │   └── IncompleteListError                the pages ended before the total, or beyond it
+    ├── ExportError                            an exported file cannot be written or read
     └── FanOutError (an ExceptionGroup)        some of many touchpoints failed
 
-Nothing else escapes, but for cancellation. Every error can be pickled.
+Nothing else escapes, except cancellation. Every error can be pickled.
+
+Inside the package an error is a value: functions return it, `in_context` adds where it happened,
+and `unwrap` raises it once, at the public call. An error raised there has no foreign exception in
+its chain and no frame that could show the API key.
 """
 
 import copyreg
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final, TypeVar
 
 from typing_extensions import override
 
-_RETRYABLE_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
+T = TypeVar("T")
+E = TypeVar("E", bound="DistinctError")
+
+_RETRYABLE_STATUSES: Final = frozenset({408, 429, 500, 502, 503, 504})
+_SHOWN_ID_CHARACTERS: Final = 80
 
 
 class DistinctError(Exception):
     """Root of every error of this package.
 
     Attributes:
-        touchpoint_id: The touchpoint that was asked for, or None.
-        next_offset: The offset at which a walk can be resumed so that nothing is lost and
-            nothing repeated; None outside a walk.
-        attempts: HTTP attempts made for the failing request; 0 when none was made.
+        touchpoint_id: The requested touchpoint, or None.
+        experience_id: The requested experience, or None.
+        next_offset: The offset at which to resume a walk so that nothing is lost or repeated;
+            None outside a walk.
+        attempts: HTTP attempts made for the failed request; 0 if none was made.
         retryable: Whether the same request may succeed later.
-        fatal: Whether the client's other requests would fail the same way now: its key or its
-            address is refused, it is closed, or an outage has used up its retry budget.
+        fatal: Whether the client's other requests would fail the same way now: its key or
+            address is refused, it is closed, or an outage has exhausted its retry budget.
     """
 
     retryable: bool = False
@@ -57,18 +66,21 @@ class DistinctError(Exception):
         message: str,
         *,
         touchpoint_id: str | None = None,
+        experience_id: str | None = None,
         next_offset: int | None = None,
         attempts: int = 0,
     ) -> None:
         super().__init__(message)
         self.touchpoint_id = touchpoint_id
+        self.experience_id = experience_id
         self.next_offset = next_offset
         self.attempts = attempts
 
     @override
     def __str__(self) -> str:
         context = {
-            "touchpoint_id": self.touchpoint_id and self.touchpoint_id[:80],
+            "touchpoint_id": self.touchpoint_id and self.touchpoint_id[:_SHOWN_ID_CHARACTERS],
+            "experience_id": self.experience_id and self.experience_id[:_SHOWN_ID_CHARACTERS],
             "next_offset": self.next_offset,
             "attempts": self.attempts or None,
         }
@@ -77,8 +89,39 @@ class DistinctError(Exception):
 
     @override
     def __reduce__(self) -> tuple[Any, ...]:
-        # Exceptions are rebuilt by calling their class with `args`, which keyword arguments break.
+        # Unpickling calls the class with `args`, which would miss keyword-only arguments.
         return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
+
+
+def in_context(
+    error: E,
+    *,
+    touchpoint_id: str | None = None,
+    experience_id: str | None = None,
+    next_offset: int | None = None,
+    attempts: int | None = None,
+) -> E:
+    """Add what is known of where an error happened, and drop its frames.
+
+    Frames keep pages alive, and decoding's frames hold what the server sent, which may echo the
+    key. What is already known is kept where None is passed.
+    """
+    if touchpoint_id is not None:
+        error.touchpoint_id = touchpoint_id
+    if experience_id is not None:
+        error.experience_id = experience_id
+    if next_offset is not None:
+        error.next_offset = next_offset
+    if attempts is not None:
+        error.attempts = attempts
+    return error.with_traceback(None)
+
+
+def unwrap(outcome: T | DistinctError) -> T:
+    """Return a value, or raise the error that took its place."""
+    if isinstance(outcome, DistinctError):
+        raise outcome
+    return outcome
 
 
 class ConfigurationError(DistinctError, ValueError):
@@ -86,13 +129,13 @@ class ConfigurationError(DistinctError, ValueError):
 
 
 class ClientClosedError(DistinctError):
-    """The client (or the aiohttp session it borrowed) was closed."""
+    """The client, or the aiohttp session it borrowed, is closed."""
 
     fatal = True
 
 
 class TransportError(DistinctError):
-    """The server could not be talked to: no connection, or one that broke."""
+    """The server could not be reached, or the connection broke."""
 
     def __init__(self, message: str, *, retryable: bool = True, **context: Any) -> None:
         super().__init__(message, **context)
@@ -108,10 +151,10 @@ class StatusError(DistinctError):
 
     Attributes:
         status: The status code.
-        message: The server's own message, escaped and cut; empty when it sent none.
-        request_id: The server's id of the request, or None.
-        body_excerpt: The start of the body, escaped and cut.
-        retry_after: Seconds the server asks to wait (RFC 9110, 10.2.3), or None.
+        message: The server's message, escaped and truncated; empty if it sent none.
+        request_id: The server's id for the request, or None.
+        body_excerpt: The start of the body, escaped and truncated.
+        retry_after: Seconds the server asks to wait (RFC 9110, section 10.2.3), or None.
     """
 
     hint = ""
@@ -141,14 +184,14 @@ class BadRequestError(StatusError):
 
 
 class AuthenticationError(StatusError):
-    """401: the API key was not accepted."""
+    """401: the server does not accept the API key."""
 
     hint = " (check the API key)"
     fatal = True
 
 
 class PermissionDeniedError(StatusError):
-    """403: the request came from an IP that is not on the key's allow-list."""
+    """403: the request came from an IP address that is not on the key's allow-list."""
 
     hint = " (is this machine's IP on the key's allow-list?)"
     fatal = True
@@ -159,7 +202,7 @@ class NotFoundError(StatusError):
 
 
 class RateLimitError(StatusError):
-    """429: too many requests; ``retry_after`` says for how many seconds to wait, if known."""
+    """429: too many requests; ``retry_after`` is how many seconds to wait, if known."""
 
 
 class ServerError(StatusError):
@@ -167,7 +210,7 @@ class ServerError(StatusError):
 
 
 class RedirectError(StatusError):
-    """3xx: the server redirects elsewhere, which is refused so that the key goes nowhere else."""
+    """3xx: the server redirects, which is refused so that the key is sent nowhere else."""
 
     hint = " (redirects are refused; check base_url)"
 
@@ -176,9 +219,9 @@ class DecodeError(DistinctError):
     """A 200 whose body is not the documented shape.
 
     Attributes:
-        path: Where in the JSON, like ``data.touchpoints.totalVisitsDetails.items[3].userId``;
-            empty when the body is not JSON at all.
-        excerpt: What was there, escaped and cut.
+        path: Where in the JSON, such as ``data.touchpoints.totalVisitsDetails.items[3].userId``;
+            empty if the body is not JSON.
+        excerpt: What was found there, escaped and truncated.
     """
 
     def __init__(
@@ -190,30 +233,30 @@ class DecodeError(DistinctError):
         self.retryable = retryable
 
 
-class WalkError(DistinctError):
+class PaginationError(DistinctError):
     """The server's pages do not add up, so going on would lose or repeat items."""
 
 
-class StuckPageError(WalkError):
-    """The server answered with items of another offset than the requested one.
+class RepeatedPageError(PaginationError):
+    """The server returned the items of another offset than the requested one.
 
     Attributes:
-        requested: The offset that was asked for.
+        requested: The requested offset.
         returned: The offset whose items came back.
     """
 
     def __init__(self, requested: int, returned: int) -> None:
-        super().__init__(f"asked for offset {requested}, got the page of offset {returned}")
+        super().__init__(f"requested offset {requested}, got the page at offset {returned}")
         self.requested = requested
         self.returned = returned
 
 
-class DriftError(WalkError):
+class ListChangedError(PaginationError):
     """The total shrank, so offsets no longer mean what they did.
 
     Attributes:
-        before: The total known when the request was made, or how many items an export has stored.
-        after: The smaller total in its answer.
+        before: The total before the request, or the number of items an export has stored.
+        after: The smaller total in the response.
     """
 
     def __init__(self, before: int, after: int) -> None:
@@ -222,8 +265,8 @@ class DriftError(WalkError):
         self.after = after
 
 
-class IncompleteWalkError(WalkError):
-    """The pages ended, and what they held is not the total.
+class IncompleteListError(PaginationError):
+    """The pages ended, and their items do not add up to the total.
 
     Attributes:
         expected: The server's total.
@@ -237,7 +280,7 @@ class IncompleteWalkError(WalkError):
 
 
 class ExportError(DistinctError):
-    """A file or folder of an export cannot be written or read, or the parts do not add up.
+    """A file or folder of an export cannot be written or read, or its parts do not add up.
 
     Attributes:
         path: The file or folder.
@@ -250,32 +293,33 @@ class ExportError(DistinctError):
 
 
 class FanOutError(DistinctError, ExceptionGroup[DistinctError]):
-    """Some of many touchpoints failed; all pages that the others have were delivered.
+    """Some of many touchpoints failed; every page of the others was delivered.
 
-    ``except*`` sees the errors inside, each with its own ``touchpoint_id`` and ``next_offset``. One
-    without a ``touchpoint_id`` is what kept the ids from being read to their end.
+    ``except*`` sees the errors inside, each with its own ``touchpoint_id`` and ``next_offset``.
+    An error without a ``touchpoint_id`` is why the iterable of touchpoints ended early.
 
     Attributes:
-        taken: How many ids were taken, in the order in which they were given. The touchpoints
-            after them were not asked for, because of a failure that is `fatal` or without an id.
+        started: How many touchpoints were started, in the order in which they were given. Those
+            after them were not requested, because of a `fatal` failure or because the iterable
+            itself failed.
     """
 
-    taken: int = 0
+    started: int = 0
 
     def __init__(self, message: str, exceptions: Sequence[DistinctError], /) -> None:
         super().__init__(message)
-        # The group keeps both as its args; DistinctError's message alone would lose the errors.
+        # An exception group keeps both as its args, and pickling needs them.
         self.args = (message, exceptions)
 
     @property
     def failures(self) -> Mapping[str, DistinctError]:
         """Map each failed touchpoint's id to its error.
 
-        Of an id that was given, and failed, more than once, to the one with the first offset.
+        If an id was given and failed more than once, the error with the lowest offset is kept.
         """
         failures: dict[str, DistinctError] = {}
         for error in self.exceptions:
-            # No group is nested in another here, whatever the type of `exceptions` allows.
+            # The type of `exceptions` allows nested groups; there are none here.
             if isinstance(error, DistinctError) and error.touchpoint_id is not None:
                 known = failures.setdefault(error.touchpoint_id, error)
                 if (error.next_offset or 0) < (known.next_offset or 0):
@@ -284,7 +328,7 @@ class FanOutError(DistinctError, ExceptionGroup[DistinctError]):
 
     @override
     def derive(self, excs: Sequence[DistinctError]) -> "FanOutError":  # type: ignore[override]
-        """Make a group of some of the errors, as ``except*`` and ``split`` do."""
+        """Make a group of some of the errors, for ``except*`` and ``split``."""
         part = FanOutError(self.message, excs)
-        part.taken = self.taken
+        part.started = self.started
         return part

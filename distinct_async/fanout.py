@@ -181,7 +181,7 @@ class FanOut:
         failed = sum(error.touchpoint_id is not None for error in self._errors)
         message = f"{failed} of {self._taken} touchpoints failed"
         group = FanOutError(message + "; no more were started" * stopped, self._errors)
-        group.taken = self._taken
+        group.started = self._taken
         return group
 
 

@@ -2,7 +2,7 @@
 
 A walk reads pages through a `fetch(offset, page_size)` function and trusts nothing but what came:
 it strides by the items it got, not by those it asked for, since servers clamp page sizes; it
-fills gaps that short pages leave; and it raises a `WalkError` rather than lose or repeat an item.
+fills gaps that short pages leave; and it raises a `PaginationError` rather than lose or repeat an item.
 """
 
 import asyncio
@@ -18,9 +18,9 @@ from typing_extensions import TypeVar, override
 from distinct_async.errors import (
     ClientClosedError,
     DistinctError,
-    DriftError,
-    IncompleteWalkError,
-    StuckPageError,
+    IncompleteListError,
+    ListChangedError,
+    RepeatedPageError,
 )
 from distinct_async.models import TouchpointPage, VisitPage, VisitsType
 
@@ -235,7 +235,7 @@ class Walk(Generic[T_co, P_co]):
         run = task.result()
         try:
             self._accept(run.pages)
-        except StuckPageError as error:
+        except RepeatedPageError as error:
             self._fail(error)
             return
         if run.failure is not None:
@@ -257,7 +257,7 @@ class Walk(Generic[T_co, P_co]):
                 page = attrs.evolve(page, items=page.items[:room])  # type: ignore[misc] # noqa: PLW2901
             returned = self._watch(page)
             if returned is not None:
-                raise StuckPageError(page.offset, returned)
+                raise RepeatedPageError(page.offset, returned)
             # An empty page is news only at the start, where it tells the total.
             if page.items or page.offset == self._pager.offset:
                 self._ready.append(page)
@@ -314,7 +314,7 @@ class Walk(Generic[T_co, P_co]):
         reached = self._reached
         run = await self._fill(reached, reached + 1)
         if run.failure is None and self._total < reached:
-            return _Run([], IncompleteWalkError(self._total, reached))
+            return _Run([], IncompleteListError(self._total, reached))
         return run
 
     async def _fetch_page(self, offset: int, room: int) -> P_co:
@@ -324,11 +324,11 @@ class Walk(Generic[T_co, P_co]):
         ask = None if size is None else min(size, room)
         page = await self._pager.source.fetch(offset, ask)
         if page.offset != offset:
-            raise StuckPageError(offset, page.offset)
+            raise RepeatedPageError(offset, page.offset)
         if page.total < known:
-            raise DriftError(known, page.total)
+            raise ListChangedError(known, page.total)
         if not page.items and offset < page.total:
-            raise IncompleteWalkError(page.total, offset)
+            raise IncompleteListError(page.total, offset)
         self._total = max(self._total, page.total)
         return page
 

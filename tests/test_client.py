@@ -18,14 +18,14 @@ from distinct_async import (
     DecodeError,
     DistinctClient,
     DistinctError,
-    DriftError,
     ExperienceMetrics,
-    IncompleteWalkError,
+    IncompleteListError,
     Limits,
+    ListChangedError,
     NotFoundError,
     Pager,
+    RepeatedPageError,
     ServerError,
-    StuckPageError,
     TouchpointSummary,
     UserMetrics,
     UserTouchpoint,
@@ -248,7 +248,7 @@ async def test_an_ignored_offset(
 
     items, error = await drain(client.total_visits("tp-1"))
 
-    assert isinstance(error, StuckPageError)
+    assert isinstance(error, RepeatedPageError)
     assert (error.requested, error.returned, error.next_offset) == (50, 0, 50)
     assert (items, error.touchpoint_id) == (small[:50], "tp-1")
 
@@ -264,7 +264,7 @@ async def test_an_ignored_offset_that_is_denied(
 
     items, error = await drain(client.total_visits("tp-1"))
 
-    assert isinstance(error, StuckPageError)
+    assert isinstance(error, RepeatedPageError)
     assert (error.requested, error.returned, error.next_offset) == (50, 0, 50)
     assert items == small[:50]
 
@@ -280,7 +280,7 @@ async def test_an_empty_page_early(
 
     items, error = await drain(client.total_visits("tp-1"))
 
-    assert isinstance(error, IncompleteWalkError)
+    assert isinstance(error, IncompleteListError)
     assert (error.expected, error.received, error.next_offset) == (400, 150, 150)
     assert items == small[:150]
 
@@ -326,7 +326,7 @@ async def test_a_total_that_shrinks(
 
     items, error = await drain(client.total_visits("tp-1"))
 
-    assert isinstance(error, DriftError)
+    assert isinstance(error, ListChangedError)
     assert (error.before, error.after, error.next_offset) == (400, 399, 200)
     assert items == small[:200]
 

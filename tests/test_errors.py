@@ -11,20 +11,20 @@ from distinct_async import (
     ConfigurationError,
     DecodeError,
     DistinctError,
-    DriftError,
     ExportError,
     FanOutError,
-    IncompleteWalkError,
+    IncompleteListError,
+    ListChangedError,
     NotFoundError,
+    PaginationError,
     PermissionDeniedError,
     RateLimitError,
     RedirectError,
+    RepeatedPageError,
     RequestTimeoutError,
     ServerError,
     StatusError,
-    StuckPageError,
     TransportError,
-    WalkError,
     errors,
 )
 
@@ -42,10 +42,10 @@ SAMPLES: list[DistinctError] = [
     ServerError(503),
     RedirectError(302),
     DecodeError("expected a string", path="data.x", excerpt="7", retryable=True),
-    WalkError("odd"),
-    StuckPageError(50, 0),
-    DriftError(10, 9),
-    IncompleteWalkError(10, 5),
+    PaginationError("odd"),
+    RepeatedPageError(50, 0),
+    ListChangedError(10, 9),
+    IncompleteListError(10, 5),
     ExportError("No space left on device", "/to/visits"),
 ]
 
@@ -111,7 +111,7 @@ def group() -> FanOutError:
     missing.touchpoint_id, broken.touchpoint_id = "tp-1", "tp-2"
     broken.next_offset = 50
     group = FanOutError("2 of 9 touchpoints failed", [missing, broken])
-    group.taken = 9
+    group.started = 9
     return group
 
 
@@ -141,14 +141,14 @@ def test_a_group_is_caught_by_what_is_in_it(group: FanOutError) -> None:
 
     assert [type(part) for part in caught] == [FanOutError, FanOutError]
     assert [list(part.failures) for part in caught] == [["tp-1"], ["tp-2"]]
-    assert [part.taken for part in caught] == [9, 9]
+    assert [part.started for part in caught] == [9, 9]
 
 
 def test_a_group_survives_pickling(group: FanOutError) -> None:
     twin = pickle.loads(pickle.dumps(group))
 
     assert str(twin) == str(group)
-    assert twin.taken == group.taken
+    assert twin.started == group.started
     assert {k: str(v) for k, v in twin.failures.items()} == {
         k: str(v) for k, v in group.failures.items()
     }

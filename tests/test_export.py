@@ -23,9 +23,9 @@ from distinct_async import (
     AuthenticationError,
     ConfigurationError,
     DistinctClient,
-    DriftError,
     ExportError,
     FanOutError,
+    ListChangedError,
     NotFoundError,
     ServerError,
     Visit,
@@ -165,7 +165,7 @@ async def test_an_interrupted_touchpoint_goes_on_where_its_pages_end(
     failure = caught.value.failures["tp-1"]
     assert isinstance(failure, ServerError)
     assert failure.next_offset == 80
-    assert caught.value.taken == 3
+    assert caught.value.started == 3
     assert rows_of(to) == expected({**VISITS, "tp-1": VISITS["tp-1"][:80]})
     broken = False
     fake.requests.clear()
@@ -207,7 +207,7 @@ async def test_a_shrunken_total_is_reported(
         await export(client, to)
 
     failure = caught.value.failures["tp-1"]
-    assert isinstance(failure, DriftError)
+    assert isinstance(failure, ListChangedError)
     assert (failure.before, failure.after) == (130, 129)
     assert str(failure).startswith("the total shrank from 130 to 129")
     assert {k: v for k, v in files_of(to).items() if "visits-" in k} == {
@@ -224,7 +224,7 @@ async def test_what_all_would_fail_with_ends_it(
         await export(client, to, [f"tp-{i}" for i in range(100)], concurrency=2)
 
     assert set(kinds(caught).values()) == {AuthenticationError}
-    assert caught.value.taken == 2
+    assert caught.value.started == 2
     with pytest.raises(AuthenticationError):
         await export(client, to)
 

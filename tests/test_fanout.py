@@ -392,7 +392,7 @@ async def test_failures_come_at_the_end_all_at_once() -> None:
         "tp-5": TransportError,
     }
     assert {failure.next_offset for failure in error.failures.values()} == {50}
-    assert error.taken == 30
+    assert error.started == 30
     assert {name: len(visits) for name, visits in delivered.items()} == {
         name: 50 if name in error.failures else 120 for name in ids_of(30)
     }
@@ -445,8 +445,8 @@ async def test_a_fatal_failure_starts_no_more(fatal: DistinctError) -> None:
     assert list(error.failures.values()) == [fatal]
     # The ones that were open are walked to their end.
     assert {len(visits) for name, visits in delivered.items() if name != "tp-3"} == {120}
-    assert list(delivered) == lists.opened == ids_of(error.taken)
-    assert error.taken < 3 + 2 * 8
+    assert list(delivered) == lists.opened == ids_of(error.started)
+    assert error.started < 3 + 2 * 8
     assert "; no more were started" in str(error)
 
 
@@ -471,7 +471,7 @@ async def test_a_walk_that_cannot_even_begin_is_a_failure_like_others() -> None:
     assert set(error.failures) == set(ids_of(3))
     assert {type(failure) for failure in error.exceptions} == {ClientClosedError}
     assert list(delivered) == ids_of(2)
-    assert error.taken == 3
+    assert error.started == 3
 
 
 async def test_a_failure_that_is_not_fatal_stops_nothing() -> None:
@@ -480,7 +480,7 @@ async def test_a_failure_that_is_not_fatal_stops_nothing() -> None:
     delivered, error = await drain(lists.pages(ids_of(50)))
 
     assert error is not None
-    assert error.taken == len(delivered) == 50
+    assert error.started == len(delivered) == 50
     assert "started" not in str(error)
 
 
@@ -498,7 +498,7 @@ async def test_an_id_that_is_unusable_fails_alone(fake: FakeDistinct, client: An
         "": ConfigurationError,
         "\ud800": ConfigurationError,
     }
-    assert error.taken == 5
+    assert error.started == 5
 
 
 # --- Ids that cannot be taken
@@ -542,7 +542,7 @@ async def test_what_the_ids_raise_is_the_cause_if_touchpoints_failed() -> None:
 
     assert error is not None
     assert error.__cause__ is own
-    assert (list(error.failures), error.taken) == (["tp-1"], 3)
+    assert (list(error.failures), error.started) == (["tp-1"], 3)
     assert str(error).startswith("1 of 3 touchpoints failed; no more were started")
 
 
@@ -554,7 +554,7 @@ async def test_an_error_of_ours_in_the_ids_is_one_of_the_group() -> None:
     assert error is not None
     assert list(error.failures) == ["tp-1"]
     assert error.exceptions[1:] == (own,)
-    assert (error.taken, error.__cause__, len(delivered)) == (3, None, 3)
+    assert (error.started, error.__cause__, len(delivered)) == (3, None, 3)
 
 
 async def test_a_listing_that_fails_later_than_a_fatal_failure_is_told_too() -> None:
@@ -790,7 +790,7 @@ async def test_except_star_sees_what_is_inside(crowd: FakeDistinct) -> None:
                 pass
         except* NotFoundError as group:
             part = cast("FanOutError", group)
-            seen.append((sorted(part.failures), part.taken))
+            seen.append((sorted(part.failures), part.started))
 
     assert seen == [(["not-there", "nowhere"], 4)]
 
@@ -812,8 +812,8 @@ async def test_an_endless_list_of_ids_ends_when_nothing_works(
     expected = {"401": AuthenticationError, "403": PermissionDeniedError, "outage": ServerError}
     assert {type(failure) for failure in error.exceptions} == {expected[trouble]}
     # An outage costs what the retry budget allows: 100 retries.
-    assert error.taken <= (8 if trouble != "outage" else 100 // 4 + 8)
-    assert crowd.request_count == error.taken + (100 if trouble == "outage" else 0)
+    assert error.started <= (8 if trouble != "outage" else 100 // 4 + 8)
+    assert crowd.request_count == error.started + (100 if trouble == "outage" else 0)
 
 
 async def test_without_retries_a_failure_is_no_outage(crowd: FakeDistinct) -> None:
@@ -822,7 +822,7 @@ async def test_without_retries_a_failure_is_no_outage(crowd: FakeDistinct) -> No
         delivered, error = await drain(client.pages_across(ids_of(30), concurrency=1))
 
     assert error is not None
-    assert (len(error.failures), error.taken, len(delivered)) == (3, 30, 27)
+    assert (len(error.failures), error.started, len(delivered)) == (3, 30, 27)
 
 
 async def test_a_client_that_was_closed_starts_nothing(crowd: FakeDistinct) -> None:
@@ -832,7 +832,7 @@ async def test_a_client_that_was_closed_starts_nothing(crowd: FakeDistinct) -> N
     delivered, error = await drain(client.pages_across(ids))
 
     assert error is not None
-    assert ([type(e) for e in error.exceptions], error.taken) == ([ClientClosedError], 0)
+    assert ([type(e) for e in error.exceptions], error.started) == ([ClientClosedError], 0)
     assert not delivered
     assert list(ids) == ids_of(3)
 
@@ -850,7 +850,7 @@ async def test_closing_the_client_ends_it(
     _, error = await drain_rest(pages)
     assert error is not None
     assert {type(failure) for failure in error.exceptions} == {ClientClosedError}
-    assert error.taken <= 6
+    assert error.started <= 6
     await eventually(lambda: not {t for t in asyncio.all_tasks() - before if "web" not in repr(t)})
 
 
@@ -887,7 +887,7 @@ async def test_closing_the_client_while_no_walk_is_open(crowd: FakeDistinct) -> 
     (failure,) = error.exceptions
     assert isinstance(failure, ClientClosedError)
     assert "before all touchpoints were started" in str(failure)
-    assert error.taken == 1
+    assert error.started == 1
 
 
 async def test_an_abandoned_one_is_ended(crowd: FakeDistinct) -> None:

@@ -15,12 +15,12 @@ from list_server import DEFAULT_PAGE_SIZE, START, ListServer, make_visits
 from distinct_async import (
     ClientClosedError,
     DistinctError,
-    DriftError,
-    IncompleteWalkError,
+    IncompleteListError,
+    ListChangedError,
     Page,
     Pager,
+    RepeatedPageError,
     ServerError,
-    StuckPageError,
     TouchpointPage,
     TouchpointSummary,
     TransportError,
@@ -216,7 +216,7 @@ async def test_an_empty_page_before_the_total() -> None:
 
     items, error = await drain(server.pager())
 
-    assert isinstance(error, IncompleteWalkError)
+    assert isinstance(error, IncompleteListError)
     assert (error.expected, error.received) == (300, 150)
     assert (error.next_offset, error.touchpoint_id) == (150, "tp-1")
     assert items == server.visits[:150]
@@ -227,7 +227,7 @@ async def test_an_empty_first_page_before_the_total() -> None:
 
     items, error = await drain(server.pager())
 
-    assert isinstance(error, IncompleteWalkError)
+    assert isinstance(error, IncompleteListError)
     assert (items, error.expected, error.received, error.next_offset) == ([], 3, 0, 0)
 
 
@@ -239,7 +239,7 @@ async def test_a_server_that_says_it_ignored_the_offset(prefetch: int) -> None:
 
     items, error = await drain(server.pager(prefetch=prefetch))
 
-    assert isinstance(error, StuckPageError)
+    assert isinstance(error, RepeatedPageError)
     assert (error.requested, error.returned, error.next_offset) == (50, 0, 50)
     assert items == server.visits[:50]
 
@@ -253,7 +253,7 @@ async def test_a_server_that_denies_having_ignored_the_offset(limit: int | None)
 
     items, error = await drain(server.pager(limit=limit, page_size=50))
 
-    assert isinstance(error, StuckPageError)
+    assert isinstance(error, RepeatedPageError)
     assert (error.requested, error.returned, error.next_offset) == (50, 0, 50)
     assert items == server.visits[:50]
 
@@ -269,7 +269,7 @@ async def test_a_user_who_comes_twice_among_unique_visits_is_a_repeated_page() -
 
     items, error = await drain(server.pager(page_size=1))
 
-    assert isinstance(error, StuckPageError)
+    assert isinstance(error, RepeatedPageError)
     assert (len(items), error.requested, error.returned) == (1, 1, 0)
 
 
@@ -285,7 +285,7 @@ async def test_a_total_that_shrinks() -> None:
 
     items, error = await drain(server.pager())
 
-    assert isinstance(error, DriftError)
+    assert isinstance(error, ListChangedError)
     assert (error.before, error.after, error.next_offset) == (300, 299, 100)
     assert items == server.visits[:100]
 
@@ -342,7 +342,7 @@ async def test_a_page_of_more_than_the_total_that_is_never_explained() -> None:
 
     items, error = await drain(server.pager())
 
-    assert isinstance(error, IncompleteWalkError)
+    assert isinstance(error, IncompleteListError)
     assert (error.expected, error.received, error.next_offset) == (2, 3, 3)
     assert items == server.visits
 
@@ -536,7 +536,7 @@ async def test_every_touchpoint_once_whether_paged_or_not(
 async def test_a_list_of_touchpoints_that_is_cut_and_not_paged_is_stuck() -> None:
     server = TouchpointServer(175, lambda all_, _, __: all_[:50])
 
-    with pytest.raises(StuckPageError) as caught:
+    with pytest.raises(RepeatedPageError) as caught:
         await server.walk()
 
     assert (caught.value.requested, caught.value.returned) == (50, 0)
@@ -548,7 +548,7 @@ async def test_a_touchpoint_that_is_listed_twice_is_not_delivered_twice() -> Non
         100, lambda all_, at, _: all_[max(0, at - 1) : at + 49] if at else all_[:50]
     )
 
-    with pytest.raises(StuckPageError) as caught:
+    with pytest.raises(RepeatedPageError) as caught:
         await server.walk()
 
     assert (caught.value.requested, caught.value.returned) == (50, 49)

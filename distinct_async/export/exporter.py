@@ -17,8 +17,8 @@ from distinct_async import (
     ConfigurationError,
     DistinctClient,
     DistinctError,
-    DriftError,
     FanOutError,
+    ListChangedError,
     Pager,
     TouchpointSummary,
     Visit,
@@ -117,7 +117,7 @@ async def export_visits(
         ConfigurationError: An argument is unusable, or an extra is missing.
         ExportError: The destination, or ``touchpoints.<format>``, cannot be written.
         FanOutError: At the end, if touchpoints failed; all others are exported, and of these
-            whatever was fetched. The errors within are the walk's, a `DriftError` where the
+            whatever was fetched. The errors within are the walk's, a `ListChangedError` where the
             server has fewer visits than were exported, and `ExportError` for the files.
         DistinctError: The experience's touchpoints could not be listed.
     """
@@ -263,7 +263,7 @@ class _Export:
         async with aclosing(walk.pages()) as pages:
             async for page in pages:
                 if page.total < page.offset:
-                    raise DriftError(page.offset, page.total)
+                    raise ListChangedError(page.offset, page.total)
                 self._learn(_exported_from(touchpoint_id, page))
                 await self._store(page, partition)
                 self._update(visits_fetched=len(page.items))
@@ -307,7 +307,7 @@ class _Export:
         failed, done = len(self._errors), self._progress.touchpoints_done
         message = f"{failed} of {done + failed} touchpoints failed"
         error = FanOutError(message + "; no more were started" * bool(self._queue), self._errors)
-        error.taken = done + failed
+        error.started = done + failed
         return error
 
     def _save_touchpoints(self) -> None:
