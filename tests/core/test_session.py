@@ -40,7 +40,7 @@ from distinct_async import session as session_module
 from distinct_async.config import ApiKey
 from distinct_async.pagination import _until_done
 from distinct_async.testing import FakeClock, FakeDistinct, FakeRequest
-from tests.support.helpers import KEY, ONCE, MockedHTTP, eventually, shown_of
+from tests.support.helpers import KEY, ONCE, MockedHTTP, eventually, shown_by
 from tests.support.raw_server import Exchange, RawServer, hang, reply, reset, response_of, send
 
 Example = Callable[[str], bytes]
@@ -946,7 +946,7 @@ async def test_an_echoed_key_reaches_no_error(
     with pytest.raises(DistinctError) as caught:
         await ask(raw_client)
 
-    assert KEY not in shown_of(caught.value)
+    assert KEY not in shown_by(caught.value)
     assert (caught.value.__cause__, caught.value.__context__) == (None, None)
 
 

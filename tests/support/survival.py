@@ -1,6 +1,6 @@
-"""Experiments that put figures on what the client survives, over real sockets.
+"""Experiments that measure how the client survives faults, over real sockets.
 
-`tests/test_survival.py` runs each of them small, `python -m benchmarks.faults` at full size.
+`tests/faults/test_survival.py` runs them small, and `python -m benchmarks.faults` at full size.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ from tests.support.faults import (
     gzipped,
     named,
 )
-from tests.support.helpers import KEY, ONCE, eventually, free_slots, shown_of
+from tests.support.helpers import KEY, ONCE, eventually, free_slots, shown_by
 from tests.support.raw_server import (
     Exchange,
     RawServer,
@@ -62,12 +62,12 @@ from tests.support.raw_server import (
 )
 
 _LONG_WALK: Final = 5_000
-# Those that another attempt can mend.
-PASSING: Final = tuple(fault for fault in FAULTS if fault.outcome is Outcome.RETRIED)
+# Faults that a retry can overcome.
+TRANSIENT: Final = tuple(fault for fault in FAULTS if fault.outcome is Outcome.RETRIED)
 
 
 def page_body(touchpoint_id: str, offset: int, stop: int, *, total: int, page_size: int) -> bytes:
-    """Return the response of a touchpoint whose nth visit is by the user ``visit-n``."""
+    """Return the page of a touchpoint whose nth visit is by the user ``visit-n``."""
     items = ",".join(
         f'{{"userId":"visit-{i}","timestampUTC":"2024-01-01T{i // 3600 % 24:02}:'
         f'{i // 60 % 60:02}:{i % 60:02}Z"}}'
@@ -81,11 +81,11 @@ def page_body(touchpoint_id: str, offset: int, stop: int, *, total: int, page_si
 
 
 class VisitServer:
-    """A script that gives pages of synthetic visits, and spoils some of them.
+    """A script that serves pages of synthetic visits and corrupts some of them.
 
     Attributes:
-        requests: How many requests came.
-        spoilt: How often each fault was chosen.
+        requests: Number of requests received.
+        spoilt: Number of responses corrupted by each fault.
     """
 
     def __init__(
@@ -115,13 +115,13 @@ class VisitServer:
         (fault,) = self._random.choices(self._faults, self._weights)
         self.spoilt[fault.name] += 1
         if fault.outcome is not Outcome.READ:
-            # As if the server sent the key back: what shows the response must not show that.
+            # The server echoes the key; an error that shows the response must redact it.
             body = body.replace(b'"name":"N"', b'"name":"%s"' % KEY.encode())
-        return fault.spoil(body)
+        return fault.corrupt(body)
 
 
 def make_client(raw: RawServer, retry: RetryPolicy | None = None, **options: Any) -> DistinctClient:
-    """Make a client that does not sleep, and does not wait long for stalled responses."""
+    """Create a client that never sleeps and soon gives up on a stalled response."""
     defaults = {"timeouts": IMPATIENT, "runtime": FakeClock().runtime}
     return DistinctClient(
         KEY, base_url=raw.url, retry=retry or RetryPolicy(), **{**defaults, **options}
@@ -129,8 +129,8 @@ def make_client(raw: RawServer, retry: RetryPolicy | None = None, **options: Any
 
 
 def shows_key(error: DistinctError) -> bool:
-    """Tell whether the key is in what an error shows: texts, chain, local variables of frames."""
-    return KEY in shown_of(error)
+    """Return whether the error reveals the key: in its texts, its chain or its frames' locals."""
+    return KEY in shown_by(error)
 
 
 # --- A walk through every fault
@@ -138,17 +138,17 @@ def shows_key(error: DistinctError) -> bool:
 
 @attrs.define
 class WalkFigures:
-    """What a walk through faults came to.
+    """The results of a walk through faults.
 
     Attributes:
-        delivered: How many visits were delivered.
-        lost: How many were not.
-        repeated: How many came again.
-        gave_up: How often the walk raised, and was resumed at `next_offset`.
-        leaks: How many of those errors show the key.
-        wrong_offsets: How often that was not the first visit that had not been delivered.
-        requests: How many requests the server got.
-        spoilt: How many of its responses were faults.
+        delivered: Number of visits delivered.
+        lost: Number of visits missed.
+        repeated: Number of visits delivered again.
+        gave_up: Number of errors after which the walk was resumed at `next_offset`.
+        leaks: Number of those errors that show the key.
+        wrong_offsets: Number of those errors whose `next_offset` is not the first missing visit.
+        requests: Number of requests that the server received.
+        spoilt: Number of responses that were faults.
     """
 
     delivered: int = 0
@@ -160,8 +160,8 @@ class WalkFigures:
     requests: int = 0
     spoilt: int = 0
 
-    def take(self, page: VisitPage, expected: int) -> int:
-        """Count a page's visits; return the index of the visit that should follow."""
+    def count(self, page: VisitPage, expected: int) -> int:
+        """Count a page's visits, and return the index of the visit that must follow."""
         for visit in page.items:
             index = int(visit.user_id.removeprefix("visit-"))
             self.lost += max(0, index - expected)
@@ -174,17 +174,17 @@ class WalkFigures:
 async def walk_through_faults(
     *, visits: int, page_size: int, seed: int, rate: float = 0.2, attempts: int = 10
 ) -> WalkFigures:
-    """Walk a touchpoint while a share of the responses is spoilt, resuming whenever it raises."""
+    """Walk a touchpoint whose server corrupts some responses, and resume after every error."""
     server, figures = VisitServer(visits, seed=seed, rate=rate), WalkFigures()
     offset = expected = 0
     async with RawServer() as raw, make_client(raw, RetryPolicy(attempts=attempts)) as client:
         raw.play(server)
-        # A bound: more give up than there are pages, and something is wrong.
+        # Bounded: every error but a few must have been preceded by progress.
         for _ in range(visits // page_size + 10):
             walk = client.total_visits("tp", offset=offset, page_size=page_size, prefetch=16)
             try:
                 async for page in walk.pages():
-                    expected = figures.take(page, expected)
+                    expected = figures.count(page, expected)
                 break
             except DistinctError as error:
                 if error.next_offset is None:
@@ -203,14 +203,14 @@ async def walk_through_faults(
 
 @attrs.frozen
 class CallFigures:
-    """What many single calls came to.
+    """The results of many single calls.
 
     Attributes:
-        calls: How many there were.
-        succeeded: How many gave the right page.
-        failures: How many raised each type of ours.
-        leaks: How many of those errors show the key.
-        requests: How many requests the server got.
+        calls: Number of calls.
+        succeeded: Number of calls that returned the right page.
+        failures: Number of errors by type; "wrong" counts wrong pages.
+        leaks: Number of errors that show the key.
+        requests: Number of requests that the server received.
     """
 
     calls: int
@@ -221,9 +221,9 @@ class CallFigures:
 
 
 async def single_calls(
-    *, calls: int, seed: int, rate: float = 0.2, faults: Sequence[Fault] = PASSING
+    *, calls: int, seed: int, rate: float = 0.2, faults: Sequence[Fault] = TRANSIENT
 ) -> CallFigures:
-    """Make single calls, 16 at a time, while a share of the responses is spoilt."""
+    """Make single calls, 16 at a time, to a server that corrupts some responses."""
     server, outcomes = VisitServer(3, seed=seed, rate=rate, faults=faults), Counter[str]()
     numbers = iter(range(calls))
 
@@ -248,24 +248,24 @@ async def single_calls(
 
 
 async def outage(*, calls: int, seed: int = 0) -> CallFigures:
-    """Make single calls while not one response is any good."""
+    """Make single calls to a server that never answers properly."""
     down = named("closed before the head", "reset before the head", "429", "502", "503")
     return await single_calls(calls=calls, seed=seed, rate=1.0, faults=down)
 
 
-# --- Cut and spoilt bodies
+# --- Truncated and corrupted bodies
 
 
 @attrs.define
 class BodyFigures:
-    """What became of damaged bodies.
+    """The results of reading damaged bodies.
 
     Attributes:
-        tried: How many there were.
-        right: How many gave the right page: what was damaged was not the data.
-        refused: How many raised an error of ours.
-        leaks: How many of those errors show the key.
-        wrong: How many gave anything else.
+        tried: Number of bodies.
+        right: Number decoded to the right page, since the damage spared the data.
+        refused: Number that raised one of our errors.
+        leaks: Number of those errors that show the key.
+        wrong: Number decoded to a wrong page.
     """
 
     tried: int = 0
@@ -287,12 +287,12 @@ _ENCODINGS: Final[dict[str, tuple[Callable[[bytes], bytes], tuple[bytes, ...]]]]
 
 
 def cut_bodies(body: bytes, encoding: str) -> Iterator[Script]:
-    """Cut a body at every point, and end what is left of it in every way there is."""
+    """Truncate a body at every byte, and end it in every way that HTTP allows."""
     encode, fields = _ENCODINGS[encoding]
-    whole = encode(body)
-    for length in range(len(whole)):
-        cut = whole[:length]
-        yield send(head_of(b"Content-Length: %d" % len(whole), *fields) + cut, end="close")
+    encoded = encode(body)
+    for length in range(len(encoded)):
+        cut = encoded[:length]
+        yield send(head_of(b"Content-Length: %d" % len(encoded), *fields) + cut, end="close")
         yield reply(cut, *fields)
         yield send(head_of(CHUNKED, *fields) + chunks_of(cut) + b"0\r\n\r\n")
         yield send(head_of(CHUNKED, *fields) + chunks_of(cut), end="close")
@@ -302,13 +302,13 @@ def cut_bodies(body: bytes, encoding: str) -> Iterator[Script]:
 def spoilt_bodies(body: bytes, encoding: str) -> Iterator[Script]:
     """Invert every byte of a compressed body, one at a time."""
     encode, fields = _ENCODINGS[encoding]
-    whole = encode(body)
-    for index in range(len(whole)):
-        yield reply(flipped(whole, index), *fields)
+    encoded = encode(body)
+    for index in range(len(encoded)):
+        yield reply(flipped(encoded, index), *fields)
 
 
 async def damaged(scripts: Iterator[Script], right: VisitPage) -> BodyFigures:
-    """Ask once for each damaged body, and compare what comes with the right page."""
+    """Request each damaged body once, and compare the result with the right page."""
     figures = BodyFigures()
     async with RawServer() as raw, make_client(raw, ONCE) as client:
         for script in scripts:
@@ -326,7 +326,7 @@ async def damaged(scripts: Iterator[Script], right: VisitPage) -> BodyFigures:
 
 
 async def whole_page(body: bytes) -> VisitPage:
-    """Return the page of an undamaged body."""
+    """Return the page that the client decodes from an intact body."""
     async with RawServer() as raw, make_client(raw) as client:
         raw.play(reply(body))
         return await client.touchpoint_metrics("tp")
@@ -337,13 +337,13 @@ async def whole_page(body: bytes) -> VisitPage:
 
 @attrs.frozen
 class LeftoverFigures:
-    """What cancelled walks left behind.
+    """Resources that cancelled walks left behind.
 
     Attributes:
-        finished: How many walks came to their end before they were cancelled.
-        tasks: Tasks that are still there.
-        held_slots: Slots that are not free.
-        file_descriptors: Open file descriptors, beyond those at the start.
+        finished: Number of walks that completed before they were cancelled.
+        tasks: Number of tasks still alive.
+        held_slots: Number of request slots still held.
+        file_descriptors: Number of file descriptors opened and not closed.
     """
 
     finished: int
@@ -359,11 +359,12 @@ def open_files() -> int:
 async def cancelled_walks(
     *, walks: int, seed: int, settle: Callable[[], Awaitable[None]]
 ) -> LeftoverFigures:
-    """Cancel walks at random moments, with faults around them, and look at what is left."""
+    """Cancel walks at random moments amid faults, and count the resources left behind."""
     chance, finished = random.Random(seed), 0
-    files, tasks = open_files(), asyncio.all_tasks()
-    async with RawServer() as raw, make_client(raw, RetryPolicy(attempts=10)) as client:
-        raw.play(VisitServer(_LONG_WALK, seed=seed, rate=0.2, faults=PASSING))
+    files, tasks, limits = open_files(), asyncio.all_tasks(), Limits()
+    patient = RetryPolicy(attempts=10)
+    async with RawServer() as raw, make_client(raw, patient, limits=limits) as client:
+        raw.play(VisitServer(_LONG_WALK, seed=seed, rate=0.2, faults=TRANSIENT))
 
         async def walk() -> int:
             pager = client.total_visits("tp", page_size=chance.randint(10, 100), prefetch=8)
@@ -379,7 +380,7 @@ async def cancelled_walks(
             finished += sum(outcome == _LONG_WALK for outcome in outcomes)
         await settle()
         left = asyncio.all_tasks() - tasks - raw.tasks
-        held = client._session._settings.limits.concurrency - await free_slots(client)
+        held = limits.concurrency - await free_slots(client, raw, limits.concurrency)
     await settle()
     return LeftoverFigures(finished, len(left), held, open_files() - files)
 
@@ -389,8 +390,8 @@ class EndFigures:
     """How requests ended.
 
     Attributes:
-        ended: How many did, as they should.
-        seconds: The longest it took.
+        ended: Number that ended as expected.
+        seconds: The longest time that one took to end.
     """
 
     ended: int
@@ -398,7 +399,7 @@ class EndFigures:
 
 
 async def closing(*, requests: int) -> EndFigures:
-    """Close a client with so many requests in flight."""
+    """Close a client while `requests` requests are in flight."""
     async with RawServer() as raw:
         raw.play(hang)
         client = make_client(raw, timeouts=Timeouts(), limits=Limits(concurrency=requests))
@@ -412,7 +413,7 @@ async def closing(*, requests: int) -> EndFigures:
 
 
 async def cancelling() -> EndFigures:
-    """Cancel three walks: one in flight, one asleep, one waiting for a slot."""
+    """Cancel three walks: one in flight, one asleep, and one waiting for a slot."""
     slowest, ended = 0.0, 0
     async with RawServer() as raw:
         raw.play(reset, hang)
@@ -435,12 +436,12 @@ async def cancelling() -> EndFigures:
 
 
 async def recovery(*, outages: int, seed: int) -> float:
-    """Return the longest time from an outage's end to the first success, seconds of a clock.
+    """Return the longest time, on a fake clock, from the end of an outage to the first success.
 
-    Somebody asks again a second after each failure, for as long as the outage lasts.
+    The caller calls again one second after each failure.
     """
     chance, longest = random.Random(seed), 0.0
-    # With the usual budget somebody is soon asking anew; without a bound one request goes on.
+    # The default budget soon fails each call; without a bound, one call spans the outage.
     policies = RetryPolicy(), RetryPolicy(attempts=1_000, budget=100_000)
     for number in range(outages):
         clock = FakeClock(seed=seed + number)
@@ -458,7 +459,7 @@ async def _time_of_success(clock: FakeClock, ends: float, policy: RetryPolicy) -
 
     async with RawServer() as raw, make_client(raw, policy, runtime=clock.runtime) as client:
         raw.play(serve)
-        # A bound: a second passes each time, and the outage lasts 600 at most.
+        # Bounded: each call takes a second, and the outage lasts at most 600.
         for _ in range(700):
             try:
                 await client.touchpoint_metrics("t")
@@ -466,7 +467,7 @@ async def _time_of_success(clock: FakeClock, ends: float, policy: RetryPolicy) -
                 clock.time += 1
             else:
                 return clock.time
-    raise AssertionError("no success long after the outage")
+    raise AssertionError("still failing long after the outage")
 
 
 # --- Arbitrary responses
@@ -489,7 +490,7 @@ _DETAILS: Final = st.fixed_dictionaries(
         "pagination": st.fixed_dictionaries({"offset": _COUNT, "pageSize": _COUNT}),
     }
 )
-# All that any kind of touchpoint has: fields that one kind does not have are ignored.
+# The fields of every kind of touchpoint; the decoder ignores those of other kinds.
 _TOUCHPOINT: Final = st.fixed_dictionaries(
     {
         **dict.fromkeys(("id", "name", "value"), _TEXT),
@@ -508,7 +509,7 @@ _DOCUMENT: Final = st.fixed_dictionaries({"statusCode": st.just(200), "data": _D
 
 
 def _places(container: Any) -> Iterator[tuple[Any, Any]]:
-    """Find every value inside, at any depth, as its container and its key there."""
+    """Yield the container and key of every nested value."""
     for key in container if isinstance(container, dict) else range(len(container)):
         yield container, key
         if isinstance(container[key], dict | list):
@@ -517,7 +518,7 @@ def _places(container: Any) -> Iterator[tuple[Any, Any]]:
 
 @st.composite
 def _damaged_document(draw: st.DrawFn) -> Any:
-    """Draw a document in which up to two values, at any depth, are something else or missing."""
+    """Draw a document with up to two values, at any depth, replaced or removed."""
     document = draw(_DOCUMENT)
     for _ in range(draw(st.integers(0, 2))):
         container, key = draw(st.sampled_from(list(_places(document))))
@@ -534,7 +535,7 @@ _BODY: Final = st.one_of(
 )
 _FIELD: Final = st.binary(max_size=40).map(lambda value: b"X-Field: " + value)
 
-# A body, or a whole response, which is not even HTTP then.
+# An arbitrary body in a valid response, or arbitrary bytes instead of one.
 ARBITRARY_RESPONSE: Final = st.one_of(
     _BODY.map(reply),
     st.builds(reply, _BODY, _FIELD | st.sampled_from([GZIP, DEFLATE])),
@@ -544,10 +545,10 @@ ARBITRARY_RESPONSE: Final = st.one_of(
 
 
 def arbitrary_responses(*, examples: int, number: int) -> Counter[str]:
-    """Answer with arbitrary responses; return how often each type of value or error came of it.
+    """Send arbitrary responses, and count the outcomes: values, and errors by type.
 
     Args:
-        examples: How many responses.
+        examples: Number of responses.
         number: The seed.
     """
     outcomes = Counter[str]()
@@ -566,7 +567,7 @@ def arbitrary_responses(*, examples: int, number: int) -> Counter[str]:
         except DistinctError as error:
             outcomes[type(error).__name__] += 1
             outcomes["leak"] += shows_key(error)
-        except Exception as error:  # noqa: BLE001 - what is looked for
+        except Exception as error:  # noqa: BLE001 - any other type is a bug
             outcomes[f"foreign: {error!r}"] += 1
         else:
             outcomes["a value"] += 1
@@ -598,11 +599,11 @@ def arbitrary_responses(*, examples: int, number: int) -> Counter[str]:
 
 @attrs.frozen
 class MemoryFigures:
-    """What refusing far too long bodies took.
+    """The cost of refusing oversized bodies.
 
     Attributes:
-        refused: How many were refused as too long.
-        bytes_above: Peak memory above what it was after a usual request, bytes.
+        refused: Number of bodies refused as too long.
+        bytes_above: Growth of peak memory since a normal request, in bytes.
     """
 
     refused: int
@@ -610,9 +611,9 @@ class MemoryFigures:
 
 
 def peak_memory() -> int:
-    """Return the most memory that this process has had, bytes."""
+    """Return this process's peak memory in bytes."""
     try:
-        # What getrusage says goes back to before exec, and so to the memory of the parent.
+        # getrusage's figure survives exec, so it may be the parent's peak.
         status = Path("/proc/self/status").read_text()
     except OSError:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -621,7 +622,7 @@ def peak_memory() -> int:
 
 
 def refuse(url: str, bodies: int) -> MemoryFigures:
-    """Ask once for a usual body, and then for so many others."""
+    """Request one normal body, then `bodies` oversized ones."""
 
     async def run() -> MemoryFigures:
         async with DistinctClient(KEY, base_url=url, retry=ONCE) as client:
@@ -638,7 +639,7 @@ def refuse(url: str, bodies: int) -> MemoryFigures:
 
 
 async def refused_bodies(*, size: int) -> MemoryFigures:
-    """Send bombs, and plain bodies of so many bytes, to a client in another process."""
+    """Send bombs, and plain bodies of `size` bytes, to a client in another process."""
     bodies = [
         reply(bomb(wbits=31), GZIP),
         reply(bomb(wbits=15), DEFLATE),
@@ -646,9 +647,9 @@ async def refused_bodies(*, size: int) -> MemoryFigures:
         flood(head_of(CHUNKED), size, chunked=True),
         flood(head_of(b"Connection: close"), size),
     ]
-    usual = reply(page_body("tp", 0, 50, total=50, page_size=50))
+    normal = reply(page_body("tp", 0, 50, total=50, page_size=50))
     loop = asyncio.get_running_loop()
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         async with RawServer() as raw:
-            raw.play(usual, *bodies)
+            raw.play(normal, *bodies)
             return await loop.run_in_executor(pool, refuse, raw.url, len(bodies))
