@@ -1,3 +1,5 @@
+"""The error tree: messages, context, pickling and groups."""
+
 import copy
 import pickle
 from typing import Any
