@@ -123,9 +123,9 @@ class FanOut:
         Raises:
             ConfigurationError: It is no touchpoint at all, so the iterable is the wrong one.
         """
-        if isinstance(touchpoint, Pager) and touchpoint.touchpoint_id is not None:
-            return cast("VisitPager", touchpoint)
-        touchpoint_id = _id_of(touchpoint)
+        if isinstance(touchpoint, Pager):
+            return _require_visits(cast("Pager[Any, Any]", touchpoint))
+        touchpoint_id = _require_id(touchpoint)
         try:
             return self._make_pager(touchpoint_id)
         except ConfigurationError as error:
@@ -222,12 +222,21 @@ def _as_async(items: Iterable[T] | AsyncIterable[T]) -> AsyncIterable[T]:
     return iterate()
 
 
-def _id_of(touchpoint: object) -> str:
+def _require_visits(pager: Pager[Any, Any]) -> VisitPager:
+    if pager.touchpoint_id is None:
+        raise _not_a_touchpoint("a pager of touchpoints")
+    return pager
+
+
+def _require_id(touchpoint: object) -> str:
     if isinstance(touchpoint, TouchpointSummary):
         return touchpoint.id
     if isinstance(touchpoint, str):
         return touchpoint
-    kind = "a pager of touchpoints" if isinstance(touchpoint, Pager) else type(touchpoint).__name__
-    raise ConfigurationError(
+    raise _not_a_touchpoint(type(touchpoint).__name__)
+
+
+def _not_a_touchpoint(kind: str) -> ConfigurationError:
+    return ConfigurationError(
         f"touchpoints must yield ids, touchpoints or pagers of visits, got {kind}"
     )

@@ -1,15 +1,14 @@
 """`DistinctClient`: the API's three questions as calls, and its lists as pagers."""
 
-import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
-from functools import partial
 from typing import Any, Self, TypedDict, TypeVar
 
+from attrs import evolve
 from typing_extensions import override
 
 from distinct_async._checks import require_header_text, require_integer, require_visits_type
 from distinct_async._fanout import FanOut, Touchpoints
-from distinct_async._secrets import ApiKey, Secret, require_base_url
+from distinct_async._secrets import find_api_key, find_base_url, require_base_url
 from distinct_async._session import Policy, Session
 from distinct_async._transport import (
     DEFAULT_USER_AGENT,
@@ -21,12 +20,13 @@ from distinct_async._transport import (
 from distinct_async._walk import Source, watch_touchpoints, watch_visits
 from distinct_async._wire import touchpoint_metrics as endpoint
 from distinct_async._wire.protocol import Request
-from distinct_async.config import DEFAULT_BASE_URL, Limits, RetryPolicy, Runtime, Timeouts
+from distinct_async.config import Limits, RetryPolicy, Runtime, Timeouts
 from distinct_async.errors import ConfigurationError, DistinctError, unwrap
 from distinct_async.models import (
     AnyVisitsType,
     ClientStats,
     ExperienceMetrics,
+    Page,
     TouchpointPage,
     TouchpointSummary,
     UserMetrics,
@@ -37,6 +37,7 @@ from distinct_async.models import (
 from distinct_async.pagination import Pager
 
 T = TypeVar("T")
+P = TypeVar("P", bound=Page[Any])
 
 
 class ClientOptions(TypedDict, total=False):
@@ -90,8 +91,7 @@ class DistinctClient:
         runtime: Runtime = Runtime(),
     ) -> None:
         # Rebind both at once, so no traceback shows a key, or a URL's password, in its locals.
-        api_key = _find_api_key() if api_key is None else ApiKey.of(api_key)
-        base_url = Secret.of(_find_base_url() if base_url is None else base_url)
+        api_key, base_url = find_api_key(api_key), find_base_url(base_url)
         if session is not None and trace_configs is not None:
             raise ConfigurationError("trace_configs must be given to the borrowed session itself")
         policy = Policy(retry=retry, limits=limits, timeouts=timeouts, runtime=runtime)
@@ -221,17 +221,13 @@ class DistinctClient:
         Raises:
             ConfigurationError: An argument is unusable.
         """
-        fetch = self._fetcher(endpoint.touchpoint_pages(experience_id))
-        return Pager(
-            name=f"touchpoints of {experience_id!a}",
-            page_size=page_size,
-            source=Source(
-                fetch=fetch,
-                spawn=self._session.spawn,
-                make_watch=watch_touchpoints,
-                experience_id=experience_id,
-            ),
+        source = Source(
+            fetch=self._fetcher(endpoint.touchpoint_pages(experience_id)),
+            spawn=self._session.spawn,
+            make_watch=watch_touchpoints,
+            experience_id=experience_id,
         )
+        return Pager(name=f"touchpoints of {experience_id!a}", source=source, page_size=page_size)
 
     def total_visits(
         self,
@@ -256,15 +252,8 @@ class DistinctClient:
         Raises:
             ConfigurationError: An argument is unusable.
         """
-        return self._visits(
-            touchpoint_id,
-            VisitsType.TOTAL,
-            experience_id,
-            offset=offset,
-            limit=limit,
-            page_size=page_size,
-            prefetch=prefetch,
-        )
+        pager = self._visits(touchpoint_id, VisitsType.TOTAL, experience_id)
+        return evolve(pager, offset=offset, limit=limit, page_size=page_size, prefetch=prefetch)
 
     def unique_visits(
         self,
@@ -280,15 +269,8 @@ class DistinctClient:
 
         Arguments and errors are those of `total_visits`.
         """
-        return self._visits(
-            touchpoint_id,
-            VisitsType.UNIQUE,
-            experience_id,
-            offset=offset,
-            limit=limit,
-            page_size=page_size,
-            prefetch=prefetch,
-        )
+        pager = self._visits(touchpoint_id, VisitsType.UNIQUE, experience_id)
+        return evolve(pager, offset=offset, limit=limit, page_size=page_size, prefetch=prefetch)
 
     def pages_across(
         self,
@@ -328,20 +310,17 @@ class DistinctClient:
                 touchpoints. If touchpoints failed too, it is the FanOutError's cause.
         """
         require_integer("concurrency", concurrency, minimum=1)
-        make_pager = partial(
-            self._visits,
-            visits_type=require_visits_type(visits_type),
-            experience_id=experience_id,
-            page_size=page_size,
-            prefetch=prefetch,
-        )
+        kind = require_visits_type(visits_type)
+
+        def make_pager(touchpoint_id: str) -> Pager[Visit, VisitPage]:
+            pager = self._visits(touchpoint_id, kind, experience_id)
+            return evolve(pager, page_size=page_size, prefetch=prefetch)
+
         # Validate eagerly, so the error points at the caller.
         make_pager("any")
+        spawn = self._session.spawn
         return FanOut(
-            touchpoints,
-            make_pager=make_pager,
-            spawn=self._session.spawn,
-            concurrency=concurrency,
+            touchpoints, make_pager=make_pager, spawn=spawn, concurrency=concurrency
         ).pages()
 
     async def _get(self, request: Request[T]) -> T:
@@ -349,41 +328,21 @@ class DistinctClient:
         return unwrap(outcome)
 
     def _fetcher(
-        self, requests: endpoint.PageRequests[T]
-    ) -> Callable[[int, int | None], Awaitable[T | DistinctError]]:
+        self, requests: endpoint.PageRequests[P]
+    ) -> Callable[[int, int | None], Awaitable[P | DistinctError]]:
         return lambda offset, size: self._session.fetch(requests(offset, size))
 
     def _visits(
-        self,
-        touchpoint_id: str,
-        visits_type: VisitsType,
-        experience_id: str | None,
-        **options: Any,
+        self, touchpoint_id: str, visits_type: VisitsType, experience_id: str | None
     ) -> Pager[Visit, VisitPage]:
-        fetch = self._fetcher(
-            endpoint.visit_pages(
-                touchpoint_id, visits_type=visits_type, experience_id=experience_id
-            )
+        requests = endpoint.visit_pages(
+            touchpoint_id, visits_type=visits_type, experience_id=experience_id
         )
-        return Pager(
-            name=f"{visits_type.lower()} visits of {touchpoint_id!a}",
-            source=Source(
-                fetch=fetch,
-                spawn=self._session.spawn,
-                make_watch=watch_visits,
-                touchpoint_id=touchpoint_id,
-                experience_id=experience_id,
-            ),
-            **options,
+        source = Source(
+            fetch=self._fetcher(requests),
+            spawn=self._session.spawn,
+            make_watch=watch_visits,
+            touchpoint_id=touchpoint_id,
+            experience_id=experience_id,
         )
-
-
-def _find_base_url() -> str:
-    return os.environ.get("DISTINCT_BASE_URL") or DEFAULT_BASE_URL
-
-
-def _find_api_key() -> ApiKey:
-    found = os.environ.get("DISTINCT_API_KEY")
-    if not found:
-        raise ConfigurationError("api_key is missing: pass it, or set DISTINCT_API_KEY")
-    return ApiKey(found)
+        return Pager(name=f"{visits_type.lower()} visits of {touchpoint_id!a}", source=source)

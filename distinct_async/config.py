@@ -10,7 +10,6 @@ import attrs
 
 from distinct_async._checks import Validator, integer_from, seconds
 
-DEFAULT_BASE_URL: Final = "https://api.distinct.so"
 MIB: Final = 1024 * 1024
 
 _POSITIVE_OR_NONE: Final[Validator] = attrs.validators.optional(seconds(positive=True))

@@ -124,11 +124,13 @@ def struct_decoder(shape: type[T]) -> Callable[[Reply], T | DistinctError]:
             if not body.isascii():
                 # msgspec does not validate the encoding of what it skips.
                 body.decode()
-            return cast("T", decoder.decode(body).data)
+            data: T = decoder.decode(body).data
         except msgspec.ValidationError as error:
             problem = str(error)
         except _UNPARSABLE:
             return _not_json(reply)
+        else:
+            return data
         failure = read_envelope(reply)
         return failure if isinstance(failure, DistinctError) else _mismatch(reply, problem)
 
