@@ -82,6 +82,13 @@ async def client(fake: FakeDistinct, clock: FakeClock) -> AsyncIterator[Distinct
 
 
 @pytest.fixture
+async def crowd() -> AsyncIterator[FakeDistinct]:
+    """Serve 30 touchpoints with 4,000 visits, divided unevenly."""
+    async with FakeDistinct.synthetic(touchpoints=30, visits=4_000) as fake:
+        yield fake
+
+
+@pytest.fixture
 async def raw() -> AsyncIterator[RawServer]:
     async with RawServer() as server:
         yield server

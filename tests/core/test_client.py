@@ -16,7 +16,6 @@ from distinct_async import (
     ConfigurationError,
     DecodeError,
     DistinctClient,
-    DistinctError,
     ExperienceMetrics,
     IncompleteListError,
     Limits,
@@ -34,7 +33,7 @@ from distinct_async import (
 )
 from distinct_async.testing import FakeClock, FakeDistinct, FakeRequest
 from distinct_async.testing.data import SyntheticVisits
-from tests.support.helpers import eventually, is_idle, spin
+from tests.support.helpers import drain_walk, eventually, is_idle, spin
 
 START = datetime(2024, 1, 1, 10, tzinfo=UTC)
 TOTAL = 100_003
@@ -63,15 +62,6 @@ def change_pages(fake: FakeDistinct, change: Change) -> None:
         return payload
 
     fake.intercept = intercept
-
-
-async def drain(pager: Pager[Visit, VisitPage]) -> tuple[list[Visit], DistinctError]:
-    """Return the items that a failing walk delivers, and the error that ends it."""
-    items: list[Visit] = []
-    with pytest.raises(DistinctError) as caught:
-        async for item in pager:
-            items.append(item)  # noqa: PERF401 - keep the items delivered before the error
-    return items, caught.value
 
 
 # --- Single calls
@@ -248,7 +238,7 @@ async def test_a_server_that_ignores_the_offset_raises_repeated_page(
 ) -> None:
     fake.ignore_offset = True
 
-    items, error = await drain(client.total_visits("tp-1"))
+    items, error = await drain_walk(client.total_visits("tp-1"))
 
     assert isinstance(error, RepeatedPageError)
     assert (error.requested, error.returned, error.next_offset) == (50, 0, 50)
@@ -264,7 +254,7 @@ async def test_an_ignored_offset_is_detected_though_the_page_claims_the_right_on
     fake.ignore_offset = True
     change_pages(fake, claim_offset)
 
-    items, error = await drain(client.total_visits("tp-1"))
+    items, error = await drain_walk(client.total_visits("tp-1"))
 
     assert isinstance(error, RepeatedPageError)
     assert (error.requested, error.returned, error.next_offset) == (50, 0, 50)
@@ -280,7 +270,7 @@ async def test_an_empty_page_before_the_end_raises_incomplete_list(
 
     change_pages(fake, empty)
 
-    items, error = await drain(client.total_visits("tp-1"))
+    items, error = await drain_walk(client.total_visits("tp-1"))
 
     assert isinstance(error, IncompleteListError)
     assert (error.expected, error.received, error.next_offset) == (400, 150, 150)
@@ -326,7 +316,7 @@ async def test_a_shrinking_total_raises_list_changed(
 
     change_pages(fake, shrink)
 
-    items, error = await drain(client.total_visits("tp-1"))
+    items, error = await drain_walk(client.total_visits("tp-1"))
 
     assert isinstance(error, ListChangedError)
     assert (error.before, error.after, error.next_offset) == (400, 399, 200)
@@ -342,7 +332,7 @@ async def test_a_malformed_item_is_named_and_all_pages_before_it_are_delivered(
 
     change_pages(fake, remove_user)
 
-    items, error = await drain(client.total_visits("tp-1"))
+    items, error = await drain_walk(client.total_visits("tp-1"))
 
     assert isinstance(error, DecodeError)
     assert error.path == "data.touchpoints.totalVisitsDetails.items[3].userId"
@@ -370,7 +360,7 @@ async def test_resuming_at_next_offset_delivers_exactly_the_rest(
         return payload
 
     fake.intercept = break_at_250
-    items, error = await drain(client.total_visits("tp-1"))
+    items, error = await drain_walk(client.total_visits("tp-1"))
     assert isinstance(error, ServerError)
     assert (error.attempts, error.next_offset, error.touchpoint_id) == (5, 250, "tp-1")
 

@@ -22,7 +22,7 @@ from distinct_async import (
     Visit,
     VisitPage,
 )
-from distinct_async.fanout import TouchpointIds
+from distinct_async._fanout import Touchpoints
 from tests.support.fan_out import Delivered, drain, listed
 from tests.support.helpers import spin
 from tests.support.list_server import START, ListServer, ManyLists, ids_of
@@ -50,7 +50,7 @@ async def test_a_fan_out_delivers_every_page_of_every_touchpoint_in_order(
     assert len(delivered) == 100
 
 
-ITERABLES: dict[str, Callable[[], TouchpointIds]] = {
+ITERABLES: dict[str, Callable[[], Touchpoints]] = {
     "list": lambda: ids_of(20),
     "keys": lambda: dict.fromkeys(ids_of(20)),
     "generator": lambda: (name for name in ids_of(20)),

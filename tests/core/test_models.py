@@ -141,7 +141,9 @@ def test_attrs_descends_from_a_page_into_its_visits() -> None:
         (9, 0, 5, None),
     ],
 )
-def test_next_offset_is_where_the_next_page_begins_if_there_is_one(offset: int, items: int, total: int, expected: int | None) -> None:
+def test_next_offset_is_where_the_next_page_begins(
+    offset: int, items: int, total: int, expected: int | None
+) -> None:
     assert page(offset, items, total).next_offset == expected
     assert TouchpointPage(total, (SUMMARY,) * items, offset).next_offset == expected
 

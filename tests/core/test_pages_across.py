@@ -3,11 +3,7 @@
 import asyncio
 import gc
 import itertools
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterator,
-    Callable,
-)
+from collections.abc import AsyncGenerator, Callable
 from typing import Any, cast
 
 import pytest
@@ -25,18 +21,11 @@ from distinct_async import (
     ServerError,
     VisitPage,
 )
-from distinct_async.fanout import TouchpointIds
+from distinct_async._fanout import Touchpoints
 from distinct_async.testing import FakeClock, FakeDistinct
 from tests.support.fan_out import drain, listed
 from tests.support.helpers import ONCE, eventually, is_idle, spin
 from tests.support.list_server import ids_of
-
-
-@pytest.fixture
-async def crowd() -> AsyncIterator[FakeDistinct]:
-    async with FakeDistinct.synthetic(touchpoints=30, visits=4_000) as fake:
-        yield fake
-
 
 # --- Arguments
 
@@ -210,7 +199,7 @@ async def test_a_closed_client_starts_no_walk_and_takes_no_id(crowd: FakeDistinc
 
 @pytest.mark.parametrize("ids", [lambda: iter(ids_of(30)), lambda: listed(ids_of(30))])
 async def test_closing_the_client_ends_a_fan_out(
-    crowd: FakeDistinct, ids: Callable[[], TouchpointIds]
+    crowd: FakeDistinct, ids: Callable[[], Touchpoints]
 ) -> None:
     before = asyncio.all_tasks()
     client = crowd.client()

@@ -130,7 +130,7 @@ async def test_the_walk_experiment_counts_lost_and_repeated_visits(
         actual = b'"offset":%d,' % (offset + shift)
         return body.replace(actual, b'"offset":%d,' % offset)
 
-    monkeypatch.setattr(survival, "page_body", misplaced)
+    monkeypatch.setattr(survival.server, "page_body", misplaced)
     figures = await survival.walk_through_faults(visits=100, page_size=20, seed=1, rate=0)
 
     assert (figures.delivered, figures.lost, figures.repeated) == (100, 15, 15)

@@ -15,7 +15,7 @@ import pytest
 from aioresponses import aioresponses
 from typing_extensions import override
 
-from distinct_async import DistinctClient, RetryPolicy
+from distinct_async import DistinctClient, DistinctError, Pager, RetryPolicy, Visit, VisitPage
 from tests.support.raw_server import RawServer, hang
 
 T = TypeVar("T")
@@ -64,6 +64,17 @@ async def free_slots(client: DistinctClient, raw: RawServer, concurrency: int) -
         call.cancel()
     await asyncio.wait(calls)
     return arrived
+
+
+async def drain_walk(pager: Pager[Visit, VisitPage]) -> tuple[list[Visit], DistinctError | None]:
+    """Return the items that a walk delivers, and the error that ends it."""
+    items: list[Visit] = []
+    try:
+        async for item in pager:
+            items.append(item)  # noqa: PERF401 - keep the items delivered before the error
+    except DistinctError as error:
+        return items, error
+    return items, None
 
 
 class _ResponseWithWriter(aiohttp.ClientResponse):

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import attrs
 
 from distinct_async import (
+    DistinctError,
     Page,
     Pager,
     Touchpoint,
@@ -20,14 +21,14 @@ from distinct_async import (
     VisitPage,
     VisitsType,
 )
-from distinct_async.fanout import FanOut, TouchpointIds
-from distinct_async.pagination import Source, watch_touchpoints, watch_visits
+from distinct_async._fanout import FanOut, Touchpoints
+from distinct_async._walk import Source, watch_touchpoints, watch_visits
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 DOOR = Touchpoint("tp-1", "Door", "door")
 DEFAULT_PAGE_SIZE = 50
 
-Spawn: TypeAlias = Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any]]
+Spawn: TypeAlias = Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any] | DistinctError]
 
 
 def make_visits(count: int) -> list[Visit]:
@@ -42,7 +43,7 @@ class ListServer:
         visits: The list, which a test may change at any time.
         largest_page: Page sizes above this are clamped.
         kind: The type of visits.
-        change: Alters a page, given its offset; may raise a `DistinctError` instead.
+        change: Alters a page, given its offset; may raise a `DistinctError`, which `fetch` returns.
         requests: The offset and page size of every request.
         turns: Event-loop turns that the nth response takes.
         in_flight: Number of requests now being answered.
@@ -62,7 +63,7 @@ class ListServer:
     most_in_flight: int = 0
     touchpoint: Touchpoint = DOOR
 
-    async def fetch(self, offset: int, page_size: int | None) -> VisitPage:
+    async def fetch(self, offset: int, page_size: int | None) -> VisitPage | DistinctError:
         number = len(self.requests)
         self.requests.append((offset, page_size))
         self.in_flight += 1
@@ -76,7 +77,10 @@ class ListServer:
         size = min(page_size or DEFAULT_PAGE_SIZE, self.largest_page)
         items = tuple(self.visits[offset : offset + size])
         page = VisitPage(self.touchpoint, self.kind, len(self.visits), items, offset, size)
-        return self.change(offset, page)
+        try:
+            return self.change(offset, page)
+        except DistinctError as error:
+            return error
 
     def pager(
         self,
@@ -87,11 +91,15 @@ class ListServer:
         prefetch: int = 4,
         spawn: Spawn = asyncio.create_task,
     ) -> Pager[Visit, VisitPage]:
-        source = Source(fetch=self.fetch, spawn=spawn, make_watch=watch_visits)
+        source = Source(
+            fetch=self.fetch,
+            spawn=spawn,
+            make_watch=watch_visits,
+            touchpoint_id=self.touchpoint.id,
+        )
         return Pager(
             name="visits",
             source=source,
-            touchpoint_id=self.touchpoint.id,
             offset=offset,
             limit=limit,
             page_size=page_size,
@@ -132,7 +140,7 @@ class ManyLists:
 
     def pages(
         self,
-        touchpoints: TouchpointIds,
+        touchpoints: Touchpoints,
         *,
         concurrency: int = 8,
         prefetch: int = 4,
