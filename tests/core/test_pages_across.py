@@ -4,7 +4,7 @@ import asyncio
 import gc
 import itertools
 from collections.abc import AsyncGenerator, Callable
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import pytest
 
@@ -73,7 +73,7 @@ async def test_an_invalid_id_fails_alone(fake: FakeDistinct, client: DistinctCli
 
 @pytest.mark.parametrize("visits_type", ["TOTAL", "UNIQUE"])
 async def test_a_whole_experience_is_delivered_through_faults(
-    crowd: FakeDistinct, visits_type: str
+    crowd: FakeDistinct, visits_type: Literal["TOTAL", "UNIQUE"]
 ) -> None:
     crowd.fail_rate = 0.1
     async with crowd.client(runtime=FakeClock().runtime) as client:

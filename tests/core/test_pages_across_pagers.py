@@ -17,7 +17,7 @@ from distinct_async import (
     VisitPage,
     VisitsType,
 )
-from distinct_async._fanout import Touchpoints, VisitPager
+from distinct_async._fanout import AnyTouchpoint, Touchpoints, VisitPager
 from distinct_async.testing import FakeDistinct, FakeRequest
 from tests.support.fan_out import Delivered, drain
 from tests.support.helpers import ONCE, eventually
@@ -83,7 +83,7 @@ async def test_ids_touchpoints_and_pagers_may_be_mixed(
 ) -> None:
     visits = add_visits(fake, "tp-1", "tp-2", "tp-3")
     (first, *_) = await client.touchpoints("exp-1").collect()
-    mixed = [first, client.total_visits("tp-2", offset=90), "tp-3"]
+    mixed: list[AnyTouchpoint] = [first, client.total_visits("tp-2", offset=90), "tp-3"]
     pages = [page async for page in client.pages_across(mixed, page_size=60)]
 
     assert visits_of(pages) == {"tp-1": visits, "tp-2": visits[90:], "tp-3": visits}
@@ -126,7 +126,7 @@ async def test_a_pager_of_another_visits_type_keeps_its_type(
     fake: FakeDistinct, client: DistinctClient
 ) -> None:
     visits = add_visits(fake, "tp-1", "tp-2")
-    mixed = [client.unique_visits("tp-1"), "tp-2"]
+    mixed: list[AnyTouchpoint] = [client.unique_visits("tp-1"), "tp-2"]
     pages = [page async for page in client.pages_across(mixed, visits_type="TOTAL")]
 
     # Of the 120 visits, the first 97 are by different users.
@@ -139,7 +139,7 @@ async def test_a_pager_of_another_visits_type_keeps_its_type(
 
 async def test_a_pager_keeps_its_own_experience(fake: FakeDistinct, client: DistinctClient) -> None:
     add_visits(fake, "tp-1")
-    mixed = [client.total_visits("tp-1"), "tp-1"]
+    mixed: list[AnyTouchpoint] = [client.total_visits("tp-1"), "tp-1"]
 
     delivered, error = await drain(client.pages_across(mixed, experience_id="exp-2"))
 

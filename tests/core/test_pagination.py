@@ -214,7 +214,7 @@ async def test_an_empty_first_page_before_the_total_raises_incomplete_list() -> 
 @pytest.mark.parametrize("prefetch", [1, 4, 16])
 async def test_a_page_that_admits_another_offset_raises_repeated_page(prefetch: int) -> None:
     server = ListServer(make_visits(300))
-    first = await server.fetch(0, None)
+    first = await anext(server.pager().pages())
     server.change = lambda _, __: first
 
     items, error = await drain_walk(server.pager(prefetch=prefetch))

@@ -7,6 +7,7 @@ from tests.support.faults import MIB
 from tests.support.helpers import spin
 from tests.support.raw_server import reply
 from tests.support.survival import BodyFigures, LeftoverFigures, page_body
+from tests.support.survival import server as survival_server
 
 pytestmark = pytest.mark.slow
 
@@ -130,7 +131,7 @@ async def test_the_walk_experiment_counts_lost_and_repeated_visits(
         actual = b'"offset":%d,' % (offset + shift)
         return body.replace(actual, b'"offset":%d,' % offset)
 
-    monkeypatch.setattr(survival.server, "page_body", misplaced)
+    monkeypatch.setattr(survival_server, "page_body", misplaced)
     figures = await survival.walk_through_faults(visits=100, page_size=20, seed=1, rate=0)
 
     assert (figures.delivered, figures.lost, figures.repeated) == (100, 15, 15)
