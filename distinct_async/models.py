@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Literal, TypeAlias
 
 import attrs
 
@@ -11,6 +12,9 @@ class VisitsType(StrEnum):
 
     TOTAL = "TOTAL"
     UNIQUE = "UNIQUE"
+
+
+AnyVisitsType: TypeAlias = VisitsType | Literal["TOTAL", "UNIQUE"]
 
 
 # Nobody has a use for weak references to it, and a walk makes millions.
