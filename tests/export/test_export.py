@@ -15,9 +15,6 @@ import duckdb
 import pandas as pd
 import polars as pl
 import pytest
-from exported import files_of, parts_of, rows_from, rows_of
-from helpers import ONCE, eventually
-from list_server import START, make_visits
 
 from distinct_async import (
     AuthenticationError,
@@ -36,6 +33,9 @@ from distinct_async.export.dataset import FolderLock
 from distinct_async.export.exporter import is_of_shard
 from distinct_async.export.formats import find_format
 from distinct_async.testing import FakeClock, FakeDistinct, FakeRequest
+from tests.support.exported import files_of, parts_of, rows_from, rows_of
+from tests.support.helpers import ONCE, eventually
+from tests.support.list_server import START, make_visits
 
 VISITS = {"tp-1": make_visits(130), "tp-2": make_visits(0), "tp-3": make_visits(45)}
 UNIQUE = {key: visits[:97] for key, visits in VISITS.items()}

@@ -7,9 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from exported import files_of, rows_from, rows_of
-from list_server import make_visits
-from survival import open_files
 
 from distinct_async import ExportError, Visit, VisitsType
 from distinct_async.export import dataset
@@ -24,6 +21,9 @@ from distinct_async.export.dataset import (
 )
 from distinct_async.export.formats import find_format
 from distinct_async.export.rows import ExportedTouchpoint
+from tests.support.exported import files_of, rows_from, rows_of
+from tests.support.list_server import make_visits
+from tests.support.survival import open_files
 
 CSV = find_format("csv")
 VISITS = make_visits(100)

@@ -3,10 +3,11 @@
 import asyncio
 
 import pytest
-import survival
-from faults import MIB
-from raw_server import reply
-from survival import BodyFigures, LeftoverFigures, page_body
+
+from tests.support import survival
+from tests.support.faults import MIB
+from tests.support.raw_server import reply
+from tests.support.survival import BodyFigures, LeftoverFigures, page_body
 
 pytestmark = pytest.mark.slow
 

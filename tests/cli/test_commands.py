@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from exported import rows_from, rows_of
-from helpers import KEY, eventually
 
 from distinct_async import DistinctClient, Visit, __version__
 from distinct_async.cli import main
 from distinct_async.testing import FakeClock, FakeDistinct, FakeRequest
+from tests.support.exported import rows_from, rows_of
+from tests.support.helpers import KEY, eventually
 
 START = datetime(2024, 1, 1, 10, tzinfo=UTC)
 VISITS = [Visit(f"user-{i % 3}", START + timedelta(minutes=i)) for i in range(120)]

@@ -10,10 +10,6 @@ from datetime import UTC, datetime
 import aiohttp
 import pytest
 import trustme
-from faults import FAULTS, IMPATIENT, Fault, Outcome
-from helpers import KEY, ONCE, logged, shown_of
-from raw_server import RawServer, reply, response_of, send
-from survival import page_body
 
 from distinct_async import (
     DistinctClient,
@@ -28,6 +24,10 @@ from distinct_async import (
 )
 from distinct_async.session import _Connector
 from distinct_async.testing import FakeClock
+from tests.support.faults import FAULTS, IMPATIENT, Fault, Outcome
+from tests.support.helpers import KEY, ONCE, logged, shown_of
+from tests.support.raw_server import RawServer, reply, response_of, send
+from tests.support.survival import page_body
 
 every_fault = pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 

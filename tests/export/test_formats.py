@@ -14,13 +14,13 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from exported import read, rows_from
 
 from distinct_async import ConfigurationError, DistinctClient, Visit
 from distinct_async.export import to_arrow
 from distinct_async.export.formats import FORMATS, find_format, find_format_of
 from distinct_async.export.rows import ExportedTouchpoint
 from distinct_async.testing import FakeDistinct
+from tests.support.exported import read, rows_from
 
 START = datetime(2024, 2, 29, 23, 59, 59, tzinfo=UTC)
 NASTY = [

@@ -9,8 +9,6 @@ from typing import Any
 
 import attrs
 import pytest
-from helpers import eventually
-from list_server import DEFAULT_PAGE_SIZE, START, ListServer, make_visits
 
 from distinct_async import (
     ClientClosedError,
@@ -30,6 +28,8 @@ from distinct_async import (
     pagination,
 )
 from distinct_async.pagination import Source, watch_touchpoints
+from tests.support.helpers import eventually
+from tests.support.list_server import DEFAULT_PAGE_SIZE, START, ListServer, make_visits
 
 
 async def drain(pager: Pager[Visit, VisitPage]) -> tuple[list[Visit], DistinctError | None]:

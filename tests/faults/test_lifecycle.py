@@ -7,13 +7,13 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from typing import Any, TypeVar
 
 import pytest
-from faults import named
-from helpers import KEY, eventually, free_slots, shown_of
-from raw_server import RawServer, hang, reply, reset
-from survival import VisitServer, page_body
 
 from distinct_async import ClientClosedError, DistinctClient, Limits, Visit
 from distinct_async.testing import FakeClock
+from tests.support.faults import named
+from tests.support.helpers import KEY, eventually, free_slots, shown_of
+from tests.support.raw_server import RawServer, hang, reply, reset
+from tests.support.survival import VisitServer, page_body
 
 T = TypeVar("T")
 

@@ -16,8 +16,6 @@ import pytest
 import trustme
 from aiohttp import web
 from aiolimiter import AsyncLimiter
-from helpers import KEY, ONCE, MockedHTTP, eventually, shown_of
-from raw_server import Exchange, RawServer, hang, reply, reset, response_of, send
 from typing_extensions import override
 
 from distinct_async import (
@@ -42,6 +40,8 @@ from distinct_async import session as session_module
 from distinct_async.config import ApiKey
 from distinct_async.pagination import _until_done
 from distinct_async.testing import FakeClock, FakeDistinct, FakeRequest
+from tests.support.helpers import KEY, ONCE, MockedHTTP, eventually, shown_of
+from tests.support.raw_server import Exchange, RawServer, hang, reply, reset, response_of, send
 
 Example = Callable[[str], bytes]
 

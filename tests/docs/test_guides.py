@@ -15,7 +15,7 @@ import pytest
 from distinct_async import DistinctClient, Visit
 from distinct_async.testing import FakeDistinct
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+README = (Path(__file__).parents[2] / "README.md").read_text()
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 Names = dict[str, Any]
 

@@ -5,6 +5,7 @@ import inspect
 import logging
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
@@ -23,6 +24,8 @@ ONCE = RetryPolicy(attempts=1)
 
 # Far longer than anything takes, so that a test that fails does not hang.
 _PATIENCE = 60.0
+
+_TESTS = str(Path(__file__).parents[1])
 
 
 async def eventually(condition: Callable[[], T]) -> T:
@@ -68,7 +71,7 @@ def shown_of(error: BaseException | None) -> str:
     if error is None:
         return ""
     shown = traceback.TracebackException.from_exception(error, capture_locals=True)
-    ours = [frame for frame in shown.stack if "/tests/" not in frame.filename]
+    ours = [frame for frame in shown.stack if not frame.filename.startswith(_TESTS)]
     assert ours
     texts = [str(error), repr(error), str(error.args), str(vars(error))]
     notes = str(getattr(error, "__notes__", ""))

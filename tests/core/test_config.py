@@ -2,7 +2,6 @@ import math
 from typing import Any
 
 import pytest
-from helpers import KEY, shown_of
 
 from distinct_async import (
     ConfigurationError,
@@ -13,6 +12,7 @@ from distinct_async import (
     Timeouts,
 )
 from distinct_async.config import ApiKey, Secret
+from tests.support.helpers import KEY, shown_of
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator
 from functools import cache
 
 import attrs
-from raw_server import (
+
+from distinct_async import Timeouts
+from tests.support.raw_server import (
     Script,
     chunked_response_of,
     chunks_of,
@@ -19,8 +21,6 @@ from raw_server import (
     response_of,
     send,
 )
-
-from distinct_async import Timeouts
 
 MIB = 1024 * 1024
 BOMB_BYTES = 300 * MIB

@@ -18,34 +18,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import attrs
-from faults import (
-    CHUNKED,
-    DEFLATE,
-    FAULTS,
-    GZIP,
-    IMPATIENT,
-    Fault,
-    Outcome,
-    bomb,
-    flipped,
-    gzipped,
-    named,
-)
-from helpers import KEY, ONCE, eventually, free_slots, shown_of
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
-from raw_server import (
-    Exchange,
-    RawServer,
-    Script,
-    chunks_of,
-    flood,
-    hang,
-    head_of,
-    reply,
-    reset,
-    send,
-)
 
 from distinct_async import (
     ClientClosedError,
@@ -60,6 +34,32 @@ from distinct_async import (
     VisitsType,
 )
 from distinct_async.testing import FakeClock
+from tests.support.faults import (
+    CHUNKED,
+    DEFLATE,
+    FAULTS,
+    GZIP,
+    IMPATIENT,
+    Fault,
+    Outcome,
+    bomb,
+    flipped,
+    gzipped,
+    named,
+)
+from tests.support.helpers import KEY, ONCE, eventually, free_slots, shown_of
+from tests.support.raw_server import (
+    Exchange,
+    RawServer,
+    Script,
+    chunks_of,
+    flood,
+    hang,
+    head_of,
+    reply,
+    reset,
+    send,
+)
 
 _LONG_WALK: Final = 5_000
 # Those that another attempt can mend.

@@ -10,10 +10,8 @@ from typing import Any, cast
 
 import attrs
 import pytest
-from helpers import ONCE, eventually, free_slots
 from hypothesis import given
 from hypothesis import strategies as st
-from list_server import START, ListServer, make_visits
 from typing_extensions import override
 
 from distinct_async import (
@@ -37,6 +35,8 @@ from distinct_async import (
 )
 from distinct_async.fanout import FanOut, TouchpointIds
 from distinct_async.testing import FakeClock, FakeDistinct
+from tests.support.helpers import ONCE, eventually, free_slots
+from tests.support.list_server import START, ListServer, make_visits
 
 Delivered = dict[str, list[Visit]]
 

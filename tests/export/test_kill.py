@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dying_export import export_in_child
-from exported import Row, rows_of
 
 from distinct_async.export import FileFormat
 from distinct_async.export.formats import find_format
 from distinct_async.testing import FakeDistinct, FakeRequest
+from tests.support.dying_export import export_in_child
+from tests.support.exported import Row, rows_of
 
 KILLS = 20
 CONTEXT = multiprocessing.get_context("forkserver")

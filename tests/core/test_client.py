@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from helpers import eventually, free_slots
 
 from distinct_async import (
     BadRequestError,
@@ -35,6 +34,7 @@ from distinct_async import (
 )
 from distinct_async.testing import FakeClock, FakeDistinct, FakeRequest
 from distinct_async.testing.data import SyntheticVisits
+from tests.support.helpers import eventually, free_slots
 
 START = datetime(2024, 1, 1, 10, tzinfo=UTC)
 TOTAL = 100_003
