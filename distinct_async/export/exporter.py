@@ -48,7 +48,7 @@ class ExportProgress:
         touchpoints: Touchpoints to export.
         touchpoints_done: Touchpoints exported completely.
         touchpoints_failed: Touchpoints that failed and are not tried again in this run.
-        visits: The server's count of visits over these touchpoints, as far as it is known.
+        visits: The server's count of visits over these touchpoints, as far as known.
         visits_found: Visits that earlier runs had exported.
         visits_fetched: Visits that this run has exported.
         parts_written: Files of visits that this run has finished.
