@@ -2,7 +2,6 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Literal, TypeAlias
 
 import attrs
 
@@ -12,9 +11,6 @@ class VisitsType(StrEnum):
 
     TOTAL = "TOTAL"
     UNIQUE = "UNIQUE"
-
-
-AnyVisitsType: TypeAlias = VisitsType | Literal["TOTAL", "UNIQUE"]
 
 
 # Nobody has a use for weak references to it, and a walk makes millions.
