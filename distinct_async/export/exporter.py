@@ -172,7 +172,7 @@ class _Run:
         self._queue = deque(selected)
         self._stopped = False
         self._report = report
-        self._retries_before = plan.client.retries
+        self._retries_before = plan.client.stats.retries
         self._errors: list[DistinctError] = []
         self._touchpoints: dict[str, ExportedTouchpoint] = {}
         self._progress = ExportProgress(touchpoints=len(selected))
@@ -255,7 +255,7 @@ class _Run:
     def _advance(self, **increases: int) -> None:
         """Increase some counters, and report the progress."""
         counts = {name: getattr(self._progress, name) + more for name, more in increases.items()}
-        retries = self._plan.client.retries - self._retries_before
+        retries = self._plan.client.stats.retries - self._retries_before
         self._progress = attrs.evolve(self._progress, **counts, retries=retries)
         self._report(self._progress)
 

@@ -11,7 +11,7 @@ from distinct_async import (
     Runtime,
     Timeouts,
 )
-from distinct_async.config import ApiKey, Secret
+from distinct_async._secrets import ApiKey, Secret
 from tests.support.helpers import KEY, shown_of
 
 

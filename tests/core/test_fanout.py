@@ -33,7 +33,7 @@ from distinct_async import (
     Visit,
     VisitPage,
 )
-from distinct_async.fanout import FanOut, TouchpointIds
+from distinct_async._fanout import FanOut, Touchpoints
 from distinct_async.testing import FakeClock, FakeDistinct
 from tests.support.helpers import ONCE, eventually, free_slots
 from tests.support.list_server import START, ListServer, make_visits
@@ -78,7 +78,7 @@ class Lists:
 
     def pages(
         self,
-        touchpoint_ids: TouchpointIds,
+        touchpoint_ids: Touchpoints,
         *,
         concurrency: int = 8,
         prefetch: int = 4,
@@ -142,7 +142,7 @@ async def test_every_page_of_every_touchpoint_in_order(concurrency: int, prefetc
     assert len(delivered) == 100
 
 
-GIVEN: dict[str, Callable[[], TouchpointIds]] = {
+GIVEN: dict[str, Callable[[], Touchpoints]] = {
     "list": lambda: ids_of(20),
     "keys": lambda: dict.fromkeys(ids_of(20)),
     "generator": lambda: (name for name in ids_of(20)),
@@ -522,7 +522,7 @@ async def raising_async(error: BaseException, after: int) -> AsyncGenerator[str,
 @pytest.mark.parametrize("ids", [raising, raising_async])
 @pytest.mark.parametrize("after", [0, 3, 20])
 async def test_what_the_ids_raise_comes_after_what_was_started(
-    ids: Callable[..., TouchpointIds], after: int
+    ids: Callable[..., Touchpoints], after: int
 ) -> None:
     lists, own = Lists(), IdsError()
     own.__cause__ = ValueError("why")
@@ -640,7 +640,7 @@ class Listing(AsyncIterable[str]):
 @pytest.mark.parametrize("made", [Listing.__aiter__, lambda listing: listing])
 @pytest.mark.parametrize("taken", [1, 27])
 async def test_an_async_generator_is_closed(
-    made: Callable[[Listing], TouchpointIds], taken: int
+    made: Callable[[Listing], Touchpoints], taken: int
 ) -> None:
     listing = Listing()
     ids = made(listing)
@@ -839,7 +839,7 @@ async def test_a_client_that_was_closed_starts_nothing(crowd: FakeDistinct) -> N
 
 @pytest.mark.parametrize("ids", [lambda: iter(ids_of(30)), lambda: listed(ids_of(30))])
 async def test_closing_the_client_ends_it(
-    crowd: FakeDistinct, ids: Callable[[], TouchpointIds]
+    crowd: FakeDistinct, ids: Callable[[], Touchpoints]
 ) -> None:
     before = asyncio.all_tasks()
     client = crowd.client()

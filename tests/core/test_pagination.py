@@ -27,7 +27,7 @@ from distinct_async import (
     VisitsType,
     pagination,
 )
-from distinct_async.pagination import Source, watch_touchpoints
+from distinct_async._walk import Source, watch_touchpoints
 from tests.support.helpers import eventually
 from tests.support.list_server import DEFAULT_PAGE_SIZE, START, ListServer, make_visits
 

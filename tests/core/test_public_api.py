@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any, get_type_hints
 
 import pytest
 
@@ -11,16 +12,17 @@ import distinct_async
 from distinct_async import client, config, errors, export, models, pagination, testing
 
 FACES = [distinct_async, export, testing]
+TESTS = Path(__file__).parents[1]
 SOURCES = sorted(Path(distinct_async.__file__).parent.rglob("*.py"))
 
 
 @pytest.mark.parametrize("face", FACES, ids=lambda face: face.__name__)
-def test_all_is_sorted_and_true(face: ModuleType) -> None:
+def test_all_is_sorted_and_every_name_exists(face: ModuleType) -> None:
     assert face.__all__ == sorted(face.__all__)
     assert all(getattr(face, name) is not None for name in face.__all__)
 
 
-def test_every_public_name_is_the_one_of_its_module() -> None:
+def test_every_public_name_is_defined_in_one_public_module() -> None:
     homes = [client, config, errors, models, pagination]
     for name in distinct_async.__all__:
         if name != "__version__":
@@ -33,7 +35,7 @@ def defines(module: ModuleType, name: str) -> bool:
     return bool(getattr(module, name).__module__ == module.__name__)
 
 
-def test_a_name_that_is_not_there() -> None:
+def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         _ = distinct_async.Nothing  # type: ignore[attr-defined]
 
@@ -88,10 +90,36 @@ def body_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
         ("distinct_async.client", ("aiolimiter", "cattrs", "pyarrow", "rich")),
     ],
 )
-def test_an_import_loads_nothing_that_it_does_not_need(
+def test_an_import_loads_no_library_it_does_not_need(
     module: str, unneeded: tuple[str, ...]
 ) -> None:
     code = f"import sys, {module}; print([m for m in {unneeded} if m in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert shown.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "function"),
+    [
+        (client.ClientOptions, distinct_async.DistinctClient),
+        (export.ExportOptions, export.export_visits),
+    ],
+)
+def test_pass_through_options_are_the_functions_own(options: type, function: Any) -> None:
+    parameters = inspect.signature(function).parameters.values()
+    hints = get_type_hints(function.__init__ if inspect.isclass(function) else function)
+    keywords = {
+        parameter.name: hints[parameter.name]
+        for parameter in parameters
+        if parameter.kind is parameter.KEYWORD_ONLY or parameter.name == "api_key"
+    }
+
+    assert get_type_hints(options) == keywords
+
+
+async def test_a_misspelt_option_is_an_error_for_type_checkers_and_at_run_time() -> None:
+    async with testing.FakeDistinct() as fake:
+        with pytest.raises(TypeError, match="retries"):
+            # Type checkers report an unused ignore if they accept the option.
+            fake.client(retries=3)  # type: ignore[call-arg]

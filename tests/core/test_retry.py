@@ -11,7 +11,7 @@ from distinct_async import (
     ServerError,
     TransportError,
 )
-from distinct_async.retry import Retrier, RetryBudget, decide_delay
+from distinct_async._retry import Retrier, RetryBudget, decide_delay
 from distinct_async.testing import FakeClock
 
 POLICY = RetryPolicy(attempts=10, base_delay=0.5, max_delay=20, max_retry_after=120)

@@ -431,7 +431,7 @@ async def test_progress_counts_only_this_runs_retries_and_failures(
     fake.fail_next(503, times=3)
     async with fake.client(runtime=clock.runtime) as client:
         await client.experience_metrics("exp-1")
-        assert client.retries == 3
+        assert client.stats.retries == 3
         fake.fail_next(503, times=2)
         with pytest.raises(FanOutError):
             await export(client, folder, ["tp-1", "tp-gone"], progress=states.append)

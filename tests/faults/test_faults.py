@@ -22,7 +22,7 @@ from distinct_async import (
     Visit,
     VisitPage,
 )
-from distinct_async.session import _Connector
+from distinct_async._transport import _Connector
 from distinct_async.testing import FakeClock
 from tests.support.faults import FAULTS, IMPATIENT, Fault, Outcome
 from tests.support.helpers import KEY, ONCE, logged, shown_of

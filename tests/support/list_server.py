@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import attrs
 
-from distinct_async import Pager, Touchpoint, Visit, VisitPage, VisitsType
-from distinct_async.pagination import Source, watch_visits
+from distinct_async import DistinctError, Pager, Touchpoint, Visit, VisitPage, VisitsType
+from distinct_async._walk import Source, watch_visits
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 DOOR = Touchpoint("tp-1", "Door", "door")
@@ -33,7 +33,7 @@ class ListServer:
     most_in_flight: int = 0
     touchpoint: Touchpoint = DOOR
 
-    async def fetch(self, offset: int, page_size: int | None) -> VisitPage:
+    async def fetch(self, offset: int, page_size: int | None) -> VisitPage | DistinctError:
         number = len(self.requests)
         self.requests.append((offset, page_size))
         self.in_flight += 1
@@ -47,7 +47,10 @@ class ListServer:
         size = min(page_size or DEFAULT_PAGE_SIZE, self.largest_page)
         items = tuple(self.visits[offset : offset + size])
         page = VisitPage(self.touchpoint, self.kind, len(self.visits), items, offset, size)
-        return self.change(offset, page)
+        try:
+            return self.change(offset, page)
+        except DistinctError as error:
+            return error
 
     def pager(
         self,
@@ -57,11 +60,15 @@ class ListServer:
         page_size: int | None = None,
         prefetch: int = 4,
     ) -> Pager[Visit, VisitPage]:
-        source = Source(fetch=self.fetch, spawn=asyncio.create_task, make_watch=watch_visits)
+        source = Source(
+            fetch=self.fetch,
+            spawn=asyncio.create_task,
+            make_watch=watch_visits,
+            touchpoint_id=self.touchpoint.id,
+        )
         return Pager(
             name="visits",
             source=source,
-            touchpoint_id=self.touchpoint.id,
             offset=offset,
             limit=limit,
             page_size=page_size,

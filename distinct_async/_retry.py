@@ -1,6 +1,6 @@
-"""When to try again: a pure decision, a budget, and tenacity to act on both.
+"""When to retry: a pure decision, a budget, and tenacity to act on both.
 
-Knows no HTTP: an attempt gives a value or a `DistinctError`, which says whether it is retryable.
+Knows no HTTP: an attempt returns a value, or a `DistinctError` that says whether it is retryable.
 """
 
 from collections.abc import Awaitable, Callable
@@ -21,21 +21,21 @@ _SUCCESS_REFUND: Final = 1
 def decide_delay(
     policy: RetryPolicy, error: DistinctError, attempt: int, *, random: Callable[[], float]
 ) -> float | None:
-    """Decide how many seconds to wait after a failed attempt; None is giving up.
+    """Decide how many seconds to wait after a failed attempt; None gives up.
+
+    The delay has full jitter (AWS Architecture Blog, "Exponential Backoff and Jitter", 2015). A
+    Retry-After (RFC 9110, section 10.2.3) that asks for more is honoured, with jitter on top so
+    that clients do not all return at once.
 
     Args:
         policy: The policy.
-        error: What the attempt came to.
-        attempt: Which attempt it was, the first being 1.
-        random: A number in [0, 1).
-
-    Full jitter (AWS Architecture Blog, "Exponential Backoff and Jitter"), and Retry-After (RFC
-    9110, 10.2.3) where it asks for more, with jitter on top so that clients do not come back all
-    at once.
+        error: The failed attempt's error.
+        attempt: The attempt's number, counted from 1.
+        random: Returns a number in [0, 1).
     """
     if not error.retryable or attempt >= policy.attempts:
         return None
-    # Doubling overflows a float after 1,024 attempts; the bound is reached long before.
+    # Cap the exponent: 2.0 ** 1024 overflows a float.
     ceiling = min(policy.max_delay, policy.base_delay * 2.0 ** min(attempt - 1, 64))
     backoff = random() * ceiling
     retry_after = error.retry_after if isinstance(error, StatusError) else None
@@ -48,10 +48,10 @@ def decide_delay(
 
 @attrs.define(eq=False)
 class RetryBudget:
-    """Tokens shared by all requests of a client, so that an outage is not multiplied.
+    """Tokens shared by all requests of a client, so that retries do not multiply an outage.
 
-    As in botocore's standard mode: a retry costs 5 tokens; a success gives back what its own
-    last retry cost, or 1 token if it had none, never above the capacity.
+    As in botocore's standard mode, a retry costs 5 tokens, and a success refunds the cost of its
+    last retry, or 1 token if it had none, up to the capacity.
     """
 
     capacity: int
@@ -61,7 +61,7 @@ class RetryBudget:
         self.tokens = self.capacity
 
     def spend(self) -> bool:
-        """Take the price of a retry; return whether there was enough."""
+        """Pay for a retry; return whether there were enough tokens."""
         if self.tokens < RETRY_COST:
             return False
         self.tokens -= RETRY_COST
@@ -69,17 +69,17 @@ class RetryBudget:
 
     @property
     def exhausted(self) -> bool:
-        """Whether it once allowed a retry, and allows none now."""
+        """Whether the budget allowed retries at first, and allows none now."""
         return self.tokens < RETRY_COST <= self.capacity
 
     def refund(self, *, retried: bool) -> None:
-        """Give back for a success."""
+        """Refund tokens for a success."""
         self.tokens = min(self.capacity, self.tokens + (RETRY_COST if retried else _SUCCESS_REFUND))
 
 
 @attrs.frozen(eq=False)
 class Retrier:
-    """Runs attempts until one succeeds or the policy, the budget or the deadline ends it."""
+    """Runs attempts until one succeeds, or the policy, the budget or the deadline ends them."""
 
     policy: RetryPolicy
     runtime: Runtime
@@ -91,16 +91,15 @@ class Retrier:
         *,
         deadline: float | None = None,
     ) -> T | DistinctError:
-        """Return the first attempt's value, or the last attempt's error.
+        """Return the first value, or the last attempt's error.
 
         Args:
-            attempt: Makes one attempt, given its number, and returns its error instead of
-                raising it: an exception that is not raised has no chain and no foreign frames.
-            deadline: When to give up, on the clock of `Runtime.monotonic`, seconds. A delay that
-                would end after it is not begun.
+            attempt: Makes one attempt, given its number; returns its error rather than raise it.
+            deadline: When to give up, seconds on the clock of `Runtime.monotonic`. A delay that
+                would end later is not started.
         """
         first = outcome = await attempt(1)
-        # Most calls end here, and tenacity's machinery costs as much as half an HTTP request.
+        # Most calls end here, and tenacity costs as much processor time as half a request.
         if _is_retryable(first):
             outcome = await self._retry(first, attempt, deadline)
         if not isinstance(outcome, DistinctError):
@@ -114,7 +113,7 @@ class Retrier:
         deadline: float | None,
     ) -> T | DistinctError:
         call = _Call(self, deadline)
-        # An AsyncRetrying that is shared by concurrent calls mixes up their states.
+        # One per call: concurrent calls that share an AsyncRetrying mix up their states.
         retrying = AsyncRetrying(
             retry=retry_if_result(_is_retryable),
             wait=call.delay,
@@ -133,7 +132,7 @@ class Retrier:
 
 @attrs.frozen(eq=False, repr=False)
 class _Call:
-    """One run's answers to what tenacity asks, in the order in which it asks."""
+    """The callbacks tenacity makes after a failed attempt: first `delay`, then `is_over`."""
 
     retrier: Retrier
     deadline: float | None
