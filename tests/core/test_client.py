@@ -33,7 +33,7 @@ from distinct_async import (
 )
 from distinct_async.testing import FakeClock, FakeDistinct, FakeRequest
 from distinct_async.testing.data import SyntheticVisits
-from tests.support.helpers import drain_walk, eventually, is_idle, spin
+from tests.support.helpers import drain_walk, eventually, free_slots_on_fake, is_idle, spin
 
 START = datetime(2024, 1, 1, 10, tzinfo=UTC)
 TOTAL = 100_003
@@ -174,7 +174,7 @@ async def test_a_walk_delivers_every_visit_once_and_in_order(
     page_size: int | None, prefetch: int, *, full_size: bool
 ) -> None:
     # Pages of 1 and 7 take 100,003 and 14,287 requests. Without --full-size, they cover only the
-    # last 2,000 visits; test_pagination.py walks the whole list in memory.
+    # last 2,000 visits; test_pagination.py covers the whole list in memory.
     offset = TOTAL - 2_000 if page_size in (1, 7) and not full_size else 0
     async with FakeDistinct.synthetic(touchpoints=1, visits=TOTAL) as fake, fake.client() as client:
         expected = served(fake, "tp-1")
@@ -454,6 +454,8 @@ async def test_a_walk_can_be_cancelled_at_any_turn_without_harming_the_client(
         with pytest.raises(asyncio.CancelledError):
             await task
         assert is_idle(client)
+        concurrency = Limits().concurrency
+        assert await free_slots_on_fake(client, concurrency, fake) == concurrency
         turns += 1
 
     assert turns > 40

@@ -24,7 +24,7 @@ from distinct_async import (
 from distinct_async._fanout import Touchpoints
 from distinct_async.testing import FakeClock, FakeDistinct
 from tests.support.fan_out import drain, listed
-from tests.support.helpers import ONCE, eventually, is_idle, spin
+from tests.support.helpers import ONCE, eventually, free_slots_on_fake, is_idle, spin
 from tests.support.list_server import ids_of
 
 # --- Arguments
@@ -261,6 +261,7 @@ async def test_an_abandoned_fan_out_ends_when_it_is_collected(crowd: FakeDistinc
                     break
         gc.collect()
         await eventually(lambda: is_idle(client))
+        assert await free_slots_on_fake(client, 5, crowd) == 5
 
 
 def test_a_fan_out_still_open_when_its_loop_ends_ends_silently(

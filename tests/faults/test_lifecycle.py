@@ -11,7 +11,7 @@ import pytest
 from distinct_async import ClientClosedError, DistinctClient, Limits, Visit
 from distinct_async.testing import FakeClock
 from tests.support.faults import named
-from tests.support.helpers import KEY, eventually, free_slots, is_idle, shown_by, spin
+from tests.support.helpers import KEY, eventually, free_slots_on_raw, is_idle, shown_by, spin
 from tests.support.raw_server import RawServer, hang, reply, reset
 from tests.support.survival import VisitServer, page_body
 
@@ -85,7 +85,7 @@ async def check_nothing_is_left(
     """Check that all tasks are gone and that all slots of an open client are free."""
     assert is_idle(client)
     if not client.closed:
-        assert await free_slots(client, raw, concurrency) == concurrency
+        assert await free_slots_on_raw(client, concurrency, raw) == concurrency
         assert is_idle(client)
     # The server's tasks end later, when they notice the closed connections.
     await eventually(lambda: asyncio.all_tasks() <= before | raw.tasks)

@@ -16,6 +16,7 @@ from aioresponses import aioresponses
 from typing_extensions import override
 
 from distinct_async import DistinctClient, DistinctError, Pager, RetryPolicy, Visit, VisitPage
+from distinct_async.testing import FakeDistinct, FakeRequest
 from tests.support.raw_server import RawServer, hang
 
 T = TypeVar("T")
@@ -26,6 +27,9 @@ ONCE = RetryPolicy(attempts=1)
 
 # Far longer than any wait should take; without it, a failing test would hang.
 _PATIENCE = 60.0
+
+# A page size that marks the requests of `_free_slots`.
+_PROBE = 997
 
 _TESTS = str(Path(__file__).parents[1])
 
@@ -50,20 +54,50 @@ def is_idle(client: DistinctClient) -> bool:
     return stats.in_flight == stats.waiting == stats.tasks == 0
 
 
-async def free_slots(client: DistinctClient, raw: RawServer, concurrency: int) -> int:
-    """Count the free slots: send one request more than `concurrency`, and see how many arrive."""
+async def free_slots_on_raw(client: DistinctClient, concurrency: int, raw: RawServer) -> int:
+    """Count the free slots; afterwards the server has no script but `hang`."""
     raw.play_only(hang)
-    before = len(raw.heads)
-    calls = [asyncio.create_task(client.touchpoint_metrics("tp")) for _ in range(concurrency + 1)]
+    return await _free_slots(
+        client,
+        concurrency,
+        lambda: sum(f"pageSize={_PROBE}".encode() in head for head in raw.heads),
+    )
+
+
+async def free_slots_on_fake(client: DistinctClient, concurrency: int, fake: FakeDistinct) -> int:
+    """Count the free slots while the fake server holds every response back."""
+    arrived, counted = 0, asyncio.Event()
+
+    async def hold(request: FakeRequest, payload: dict[str, Any]) -> dict[str, Any]:
+        nonlocal arrived
+        arrived += request.parameters.get("pageSize") == str(_PROBE)
+        await counted.wait()
+        return payload
+
+    fake.intercept = hold
+    free = await _free_slots(client, concurrency, lambda: arrived)
+    counted.set()
+    fake.intercept = None
+    return free
+
+
+async def _free_slots(client: DistinctClient, concurrency: int, arrived: Callable[[], int]) -> int:
+    """Send one request more than `concurrency`, and return how many reach the server."""
+    before = arrived()
+    calls = [
+        asyncio.create_task(client.touchpoint_metrics("tp-1", page_size=_PROBE))
+        for _ in range(concurrency + 1)
+    ]
     with suppress(TimeoutError):
         async with asyncio.timeout(5):
-            while len(raw.heads) < before + concurrency:  # noqa: ASYNC110 - as in `eventually`
+            while arrived() < before + concurrency:  # noqa: ASYNC110 - as in `eventually`
                 await asyncio.sleep(0)
-    arrived = len(raw.heads) - before
+    await spin()
+    free = arrived() - before
     for call in calls:
         call.cancel()
     await asyncio.wait(calls)
-    return arrived
+    return free
 
 
 async def drain_walk(pager: Pager[Visit, VisitPage]) -> tuple[list[Visit], DistinctError | None]:

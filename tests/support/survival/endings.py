@@ -18,7 +18,7 @@ from distinct_async import (
     Timeouts,
 )
 from distinct_async.testing import FakeClock
-from tests.support.helpers import eventually, free_slots
+from tests.support.helpers import eventually, free_slots_on_raw
 from tests.support.raw_server import (
     Exchange,
     RawServer,
@@ -76,7 +76,7 @@ async def cancelled_walks(
             finished += sum(outcome == _LONG_WALK for outcome in outcomes)
         await settle()
         left = asyncio.all_tasks() - tasks - raw.tasks
-        held = limits.concurrency - await free_slots(client, raw, limits.concurrency)
+        held = limits.concurrency - await free_slots_on_raw(client, limits.concurrency, raw)
     await settle()
     return LeftoverFigures(finished, len(left), held, open_files() - files)
 
