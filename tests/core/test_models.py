@@ -51,7 +51,7 @@ def test_values_are_frozen_hashable_copyable_and_without_dict(value: Any) -> Non
     assert copy.deepcopy(value) == value
     assert len({value, copy.copy(value)}) == 1
     assert not hasattr(value, "__dict__")
-    with pytest.raises(AttributeError):
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
         setattr(value, attrs.fields(type(value))[0].name, None)
 
 
