@@ -154,7 +154,7 @@ async def test_it_runs_inside_async_with_only() -> None:
     with pytest.raises(RuntimeError, match="async with"):
         _ = fake.url
     async with fake:
-        with pytest.raises(RuntimeError, match="running already"):
+        with pytest.raises(RuntimeError, match="already running"):
             await fake.__aenter__()
         url = fake.url
     async with fake:
