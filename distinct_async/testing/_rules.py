@@ -41,7 +41,7 @@ class Touchpoint:
 
 @attrs.frozen
 class Paging:
-    """The server's freedom in paging; `FakeDistinct` documents each field."""
+    """Paging behaviour that the document leaves open; `FakeDistinct` explains each field."""
 
     max_page_size: int | None
     ignore_offset: bool
@@ -54,7 +54,7 @@ class Endpoint:
 
     Attributes:
         touchpoints: The touchpoints by id.
-        paging: How it pages.
+        paging: Its paging behaviour.
     """
 
     touchpoints: Mapping[str, Touchpoint]

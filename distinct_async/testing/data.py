@@ -113,7 +113,7 @@ class SyntheticVisits:
         return visits + appended[max(0, start - computed) : max(0, stop - computed)]
 
     def add(self, visit: Visit) -> None:
-        """Append a visit, whatever its time."""
+        """Append a visit, regardless of its time."""
         self._added.append(visit)
 
     def _computed(self, *, unique: bool) -> int:

@@ -79,7 +79,7 @@ def test_charts_fill_the_terminal_and_are_no_wider(width: int) -> None:
 
 
 @pytest.mark.parametrize("width", range(40, 60))
-def test_the_longest_bar_fits_whatever_its_number_of_visits(width: int) -> None:
+def test_the_longest_bar_fits_for_any_number_of_visits(width: int) -> None:
     for visits in range(1, 100):
         summary = attrs.evolve(SUMMARY, touchpoints=(counts("door", visits, visits),), moments=())
         assert max(map(cell_len, drawn(width, summary).splitlines())) <= width
