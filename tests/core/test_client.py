@@ -40,12 +40,6 @@ TOTAL = 100_003
 Change = Callable[[int, dict[str, Any]], None]
 
 
-def served(fake: FakeDistinct, touchpoint_id: str, *, unique: bool = False) -> list[Visit]:
-    """Return the visits that the server holds."""
-    source = fake._touchpoints[touchpoint_id].visits
-    return list(source.slice(0, source.count(unique=unique), unique=unique))
-
-
 @pytest.fixture
 def small(fake: FakeDistinct) -> list[Visit]:
     """Add tp-1 with 400 visits by 40 users: eight pages of the default size."""
@@ -177,7 +171,7 @@ async def test_a_walk_delivers_every_visit_once_and_in_order(
     # last 2,000 visits; test_pagination.py covers the whole list in memory.
     offset = TOTAL - 2_000 if page_size in (1, 7) and not full_size else 0
     async with FakeDistinct.synthetic(touchpoints=1, visits=TOTAL) as fake, fake.client() as client:
-        expected = served(fake, "tp-1")
+        expected = fake.visits("tp-1")
         assert len(expected) == TOTAL
         requests = -(-(TOTAL - offset) // (page_size or 50))
         pager = client.total_visits("tp-1", offset=offset, page_size=page_size, prefetch=prefetch)
@@ -190,7 +184,7 @@ async def test_a_clamping_server_delivers_every_visit(prefetch: int) -> None:
     async with FakeDistinct.synthetic(touchpoints=1, visits=TOTAL) as fake, fake.client() as client:
         fake.max_page_size = 100
         pager = client.total_visits("tp-1", page_size=1_000, prefetch=prefetch)
-        await check_walk(pager, served(fake, "tp-1"), fake, 1_001)
+        await check_walk(pager, fake.visits("tp-1"), fake, 1_001)
         assert {request.parameters["pageSize"] for request in fake.requests} == {"1000"}
 
 
@@ -202,7 +196,7 @@ async def test_offset_and_limit_select_a_slice(offset: int, limit: int | None) -
         stop = None if limit is None else offset + limit
         for walk, unique in ((client.total_visits, False), (client.unique_visits, True)):
             pager = walk("tp-1", offset=offset, limit=limit, page_size=100)
-            assert await pager.collect() == served(fake, "tp-1", unique=unique)[offset:stop]
+            assert await pager.collect() == fake.visits("tp-1", unique=unique)[offset:stop]
 
 
 @pytest.mark.slow
@@ -210,7 +204,7 @@ async def test_a_walk_delivers_every_unique_visit_once() -> None:
     async with FakeDistinct.synthetic(touchpoints=1, visits=TOTAL) as fake, fake.client() as client:
         visits = await client.unique_visits("tp-1", page_size=1_000).collect()
 
-        assert visits == served(fake, "tp-1", unique=True)
+        assert visits == fake.visits("tp-1", unique=True)
         assert len({visit.user_id for visit in visits}) == len(visits) == -(-TOTAL // 3)
 
 
@@ -304,7 +298,7 @@ async def test_a_growing_list_is_walked_to_its_latest_end(
 
     items = await client.total_visits("tp-1").collect()
 
-    assert items == served(fake, "tp-1")
+    assert items == fake.visits("tp-1")
     assert len(items) == 475
 
 
@@ -376,7 +370,7 @@ async def test_resuming_at_next_offset_delivers_exactly_the_rest(
 async def test_two_walks_on_one_client_interleave(
     fake: FakeDistinct, client: DistinctClient, small: list[Visit]
 ) -> None:
-    unique = served(fake, "tp-1", unique=True)
+    unique = fake.visits("tp-1", unique=True)
     total_walk = aiter(client.total_visits("tp-1", page_size=7))
     unique_walk = aiter(client.unique_visits("tp-1", page_size=3))
     pairs = [(await anext(total_walk), await anext(unique_walk)) for _ in unique]

@@ -3,28 +3,16 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, Final, TypeAlias
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from distinct_async import (
-    DistinctClient,
-    DistinctError,
-    VisitsType,
-)
-from tests.support.faults import (
-    DEFLATE,
-    GZIP,
-)
+from distinct_async import DistinctClient, DistinctError
+from tests.support.faults import DEFLATE, GZIP
 from tests.support.helpers import ONCE
-from tests.support.raw_server import (
-    RawServer,
-    Script,
-    reply,
-    send,
-)
+from tests.support.raw_server import RawServer, Script, reply, send
 from tests.support.survival.server import make_client, shows_key
 
 _JSON: Final = st.recursive(
@@ -99,6 +87,16 @@ ARBITRARY_RESPONSE: Final = st.one_of(
 )
 
 
+_Call: TypeAlias = Callable[[DistinctClient], Awaitable[object]]
+
+_CALLS: Final[tuple[_Call, ...]] = (
+    lambda client: client.experience_metrics("e"),
+    lambda client: client.user_metrics("e", "u"),
+    lambda client: client.touchpoint_metrics("t"),
+    lambda client: client.touchpoint_metrics("t", visits_type="UNIQUE"),
+)
+
+
 def arbitrary_responses(*, examples: int, number: int) -> Counter[str]:
     """Send arbitrary responses, and count the outcomes: values, and errors by type.
 
@@ -107,26 +105,6 @@ def arbitrary_responses(*, examples: int, number: int) -> Counter[str]:
         number: The seed.
     """
     outcomes = Counter[str]()
-
-    async def ask(raw: RawServer, client: DistinctClient, script: Script, kind: int) -> None:
-        raw.play_only(script)
-        try:
-            match kind:
-                case 0:
-                    await client.experience_metrics("e")
-                case 1:
-                    await client.user_metrics("e", "u")
-                case _:
-                    visits_type = VisitsType.TOTAL if kind == 2 else VisitsType.UNIQUE
-                    await client.touchpoint_metrics("t", visits_type=visits_type)
-        except DistinctError as error:
-            outcomes[type(error).__name__] += 1
-            outcomes["leak"] += shows_key(error)
-        except Exception as error:  # noqa: BLE001 - any other type is a bug
-            outcomes[f"foreign: {error!r}"] += 1
-        else:
-            outcomes["a value"] += 1
-
     with asyncio.Runner() as runner:
         raw = runner.run(RawServer().__aenter__())
         client = make_client(raw, ONCE)
@@ -139,11 +117,23 @@ def arbitrary_responses(*, examples: int, number: int) -> Counter[str]:
             phases=[Phase.generate],
             suppress_health_check=(HealthCheck.too_slow, HealthCheck.data_too_large),
         )
-        @given(ARBITRARY_RESPONSE, st.integers(0, 3))
-        def respond(script: Script, kind: int) -> None:
-            runner.run(ask(raw, client, script, kind))
+        @given(ARBITRARY_RESPONSE, st.sampled_from(_CALLS))
+        def respond(script: Script, call: _Call) -> None:
+            raw.play_only(script)
+            outcomes.update(runner.run(_outcome(client, call)))
 
         respond()
         runner.run(client.aclose())
         runner.run(raw.__aexit__())
     return outcomes
+
+
+async def _outcome(client: DistinctClient, call: _Call) -> dict[str, int]:
+    """Return the name of the outcome of a call, and whether an error leaks the key."""
+    try:
+        await call(client)
+    except DistinctError as error:
+        return {type(error).__name__: 1, "leak": shows_key(error)}
+    except Exception as error:  # noqa: BLE001 - any other type is a bug
+        return {f"foreign: {error!r}": 1}
+    return {"a value": 1}

@@ -12,30 +12,10 @@ from typing import Final
 
 import attrs
 
-from distinct_async import (
-    DistinctClient,
-    DistinctError,
-    TransportError,
-    VisitPage,
-)
-from tests.support.faults import (
-    CHUNKED,
-    DEFLATE,
-    GZIP,
-    bomb,
-    flipped,
-    gzipped,
-)
+from distinct_async import DistinctClient, DistinctError, TransportError, VisitPage
+from tests.support.faults import CHUNKED, DEFLATE, GZIP, bomb, flipped, gzipped
 from tests.support.helpers import KEY, ONCE
-from tests.support.raw_server import (
-    RawServer,
-    Script,
-    chunks_of,
-    flood,
-    head_of,
-    reply,
-    send,
-)
+from tests.support.raw_server import RawServer, Script, chunks_of, flood, head_of, reply, send
 from tests.support.survival.server import make_client, page_body, shows_key
 
 

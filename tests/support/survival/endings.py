@@ -9,23 +9,10 @@ from typing import Final
 
 import attrs
 
-from distinct_async import (
-    ClientClosedError,
-    DistinctError,
-    Limits,
-    RetryPolicy,
-    Runtime,
-    Timeouts,
-)
+from distinct_async import ClientClosedError, DistinctError, Limits, RetryPolicy, Runtime, Timeouts
 from distinct_async.testing import FakeClock
 from tests.support.helpers import eventually, free_slots_on_raw
-from tests.support.raw_server import (
-    Exchange,
-    RawServer,
-    hang,
-    reply,
-    reset,
-)
+from tests.support.raw_server import Exchange, RawServer, hang, reply, reset
 from tests.support.survival.server import TRANSIENT, VisitServer, make_client, page_body
 
 _LONG_WALK: Final = 5_000

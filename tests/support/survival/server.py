@@ -5,25 +5,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
-from distinct_async import (
-    DistinctClient,
-    DistinctError,
-    RetryPolicy,
-)
+from distinct_async import DistinctClient, DistinctError, RetryPolicy
 from distinct_async.testing import FakeClock
-from tests.support.faults import (
-    FAULTS,
-    IMPATIENT,
-    Fault,
-    Outcome,
-)
+from tests.support.faults import FAULTS, IMPATIENT, Fault, Outcome
 from tests.support.helpers import KEY, shown_by
-from tests.support.raw_server import (
-    Exchange,
-    RawServer,
-    Script,
-    reply,
-)
+from tests.support.raw_server import Exchange, RawServer, Script, reply
 
 # Faults that a retry can overcome.
 TRANSIENT: Final = tuple(fault for fault in FAULTS if fault.outcome is Outcome.RETRIED)

@@ -6,18 +6,9 @@ from collections.abc import Sequence
 
 import attrs
 
-from distinct_async import (
-    DistinctError,
-    RetryPolicy,
-    VisitPage,
-)
-from tests.support.faults import (
-    Fault,
-    named,
-)
-from tests.support.raw_server import (
-    RawServer,
-)
+from distinct_async import DistinctError, RetryPolicy, VisitPage
+from tests.support.faults import Fault, named
+from tests.support.raw_server import RawServer
 from tests.support.survival.server import TRANSIENT, VisitServer, make_client, shows_key
 
 
