@@ -1,7 +1,7 @@
 """Asyncio client for Distinct's Touchpoint Scanner Metrics.
 
-Names are imported when they are first used, so that importing the package (as pytest does for
-its plugin, in every project that has this package installed) does not load aiohttp.
+Names are imported on first use: pytest imports this package for its plugin in every project that
+has it installed, and that must not load aiohttp.
 """
 
 from importlib import import_module
@@ -35,7 +35,9 @@ if TYPE_CHECKING:
         TransportError,
     )
     from distinct_async.models import (
+        ClientStats,
         ExperienceMetrics,
+        Page,
         Touchpoint,
         TouchpointPage,
         TouchpointSummary,
@@ -45,12 +47,13 @@ if TYPE_CHECKING:
         VisitPage,
         VisitsType,
     )
-    from distinct_async.pagination import Page, Pager
+    from distinct_async.pagination import Pager
 
 __all__ = [
     "AuthenticationError",
     "BadRequestError",
     "ClientClosedError",
+    "ClientStats",
     "ConfigurationError",
     "DecodeError",
     "DistinctClient",
@@ -90,18 +93,19 @@ __all__ = [
 _MODULES = {
     "DistinctClient": "client",
     **dict.fromkeys(("Limits", "RetryPolicy", "Runtime", "Timeouts"), "config"),
-    **dict.fromkeys(("Page", "Pager"), "pagination"),
+    "Pager": "pagination",
     **dict.fromkeys(
         (
-            *("ExperienceMetrics", "Touchpoint", "TouchpointPage", "TouchpointSummary"),
-            *("UserMetrics", "UserTouchpoint", "Visit", "VisitPage", "VisitsType"),
+            *("ClientStats", "ExperienceMetrics", "Page", "Touchpoint", "TouchpointPage"),
+            *("TouchpointSummary", "UserMetrics", "UserTouchpoint", "Visit", "VisitPage"),
+            "VisitsType",
         ),
         "models",
     ),
     **{name: "errors" for name in __all__ if name.endswith("Error")},
 }
 
-# A type checker that saw this would take every misspelt name for an object.
+# Type checkers must not see this, or they would accept every misspelt name.
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:

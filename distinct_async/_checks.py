@@ -6,15 +6,17 @@ what was expected.
 
 import math
 import re
+from collections.abc import Callable
 from contextlib import suppress
 from os import PathLike
 from pathlib import Path
-from typing import Any, Final, Protocol, cast
-
-import attrs
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from distinct_async.errors import ConfigurationError
 from distinct_async.models import VisitsType
+
+if TYPE_CHECKING:
+    import attrs
 
 _SHOWN_CHARACTERS: Final = 80
 _SHARD_LENGTH: Final = 2
@@ -153,12 +155,8 @@ def _shown(value: object) -> str:
 # --- The same checks as validators of attrs fields
 
 
-class Validator(Protocol):
-    """Checks an attrs field."""
-
-    def __call__(self, instance: Any, attribute: "attrs.Attribute[Any]", value: Any, /) -> None:
-        """Raise a `ConfigurationError` that names the field if its value is unusable."""
-        ...
+Validator: TypeAlias = Callable[[Any, Any, Any], None]
+"""Takes the instance, the attrs field and the value."""
 
 
 def integer_from(minimum: int) -> Validator:

@@ -1,6 +1,7 @@
 """The API key, its redaction, and the rule for base URLs it may be sent to."""
 
 import ipaddress
+import os
 import re
 from typing import Final, Self
 from urllib.parse import urlsplit
@@ -8,6 +9,8 @@ from urllib.parse import urlsplit
 from typing_extensions import override
 
 from distinct_async.errors import ConfigurationError
+
+DEFAULT_BASE_URL: Final = "https://api.distinct.so"
 
 _EXCERPT_CHARACTERS: Final = 200
 _EXCERPT_SOURCE_BYTES: Final = 4096
@@ -65,6 +68,25 @@ class ApiKey(Secret):
             # The cut may split the key, and half a key would not be recognized.
             start = self.redact(start)[: -len(self)]
         return self.printable(start)
+
+
+def find_api_key(api_key: object) -> ApiKey:
+    """Return the given key, or DISTINCT_API_KEY from the environment if it is None.
+
+    Raises:
+        ConfigurationError: There is neither.
+    """
+    found = os.environ.get("DISTINCT_API_KEY") if api_key is None else api_key
+    if api_key is None and not found:
+        raise ConfigurationError("api_key is missing: pass it, or set DISTINCT_API_KEY")
+    return ApiKey.of(found)
+
+
+def find_base_url(base_url: object) -> Secret:
+    """Return the given URL, or DISTINCT_BASE_URL from the environment, or the default."""
+    if base_url is None:
+        return Secret(os.environ.get("DISTINCT_BASE_URL") or DEFAULT_BASE_URL)
+    return Secret.of(base_url)
 
 
 def require_base_url(value: Secret) -> str:

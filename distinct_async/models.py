@@ -1,9 +1,13 @@
-"""The values the API is about: frozen, picklable, free of I/O and of wire spellings."""
+"""The API's values: frozen, picklable and free of I/O."""
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Annotated, Literal, Protocol, TypeAlias, TypeVar
 
 import attrs
+import msgspec
+
+T_co = TypeVar("T_co", covariant=True)
 
 
 class VisitsType(StrEnum):
@@ -13,9 +17,18 @@ class VisitsType(StrEnum):
     UNIQUE = "UNIQUE"
 
 
-# Nobody has a use for weak references to it, and a walk makes millions.
-@attrs.frozen(weakref_slot=False)
-class Visit:
+AnyVisitsType: TypeAlias = VisitsType | Literal["TOTAL", "UNIQUE"]
+"""What arguments named ``visits_type`` accept."""
+
+
+# Walks create millions of these, so msgspec fills them straight from the document's names, and
+# the garbage collector does not track them: they cannot be part of a reference cycle.
+class Visit(
+    msgspec.Struct,
+    frozen=True,
+    gc=False,
+    rename={"user_id": "userId", "timestamp": "timestampUTC"},
+):
     """One counted scan; among unique visits, a user's first.
 
     Attributes:
@@ -24,7 +37,19 @@ class Visit:
     """
 
     user_id: str
-    timestamp: datetime
+    timestamp: Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+# Registers `Visit` with attrs, whose `fields`, `asdict` and `evolve` then work on it like on every
+# other value here. The class itself is msgspec's, and stays the same object.
+attrs.frozen(
+    these={"user_id": attrs.field(), "timestamp": attrs.field()},
+    init=False,
+    repr=False,
+    eq=False,
+    slots=False,
+    match_args=False,
+)(Visit)
 
 
 @attrs.frozen
@@ -34,7 +59,7 @@ class Touchpoint:
     Attributes:
         id: The touchpoint's id.
         name: Its display name.
-        value: Its identifier value, like ``entry_scan``.
+        value: Its identifier value, such as ``entry_scan``.
     """
 
     id: str
@@ -50,7 +75,7 @@ class TouchpointSummary:
         id: The touchpoint's id.
         name: Its display name.
         value: Its identifier value.
-        total_visits: All scans, repeats by the same user included.
+        total_visits: All scans, including repeats by the same user.
         unique_visits: Distinct users who scanned.
     """
 
@@ -63,11 +88,11 @@ class TouchpointSummary:
 
 @attrs.frozen
 class ExperienceMetrics:
-    """The touchpoints of an experience, as one response gives them.
+    """The touchpoints of an experience, from one response.
 
     Attributes:
-        total_touchpoints: Touchpoints in the experience, which may be more than this response has.
-        touchpoints: Those of this response.
+        total_touchpoints: Touchpoints in the experience; may exceed what this response lists.
+        touchpoints: The touchpoints this response lists.
     """
 
     total_touchpoints: int
@@ -76,13 +101,13 @@ class ExperienceMetrics:
 
 @attrs.frozen
 class UserTouchpoint:
-    """A touchpoint as one user scanned it.
+    """A touchpoint that a user scanned.
 
     Attributes:
         id: The touchpoint's id.
         name: Its display name.
         value: Its identifier value.
-        total_visits: How often this user scanned it.
+        total_visits: How many times this user scanned it.
         timestamps: When, in UTC, in the server's order.
     """
 
@@ -95,24 +120,40 @@ class UserTouchpoint:
 
 @attrs.frozen
 class UserMetrics:
-    """What one user scanned within an experience.
+    """A user's scans within an experience.
 
     Attributes:
         total_touchpoints: Touchpoints the user scanned, by the server's count.
-        touchpoints: Those it lists.
+        touchpoints: The touchpoints the server lists.
     """
 
     total_touchpoints: int
     touchpoints: tuple[UserTouchpoint, ...]
 
 
-def _following_offset(offset: int, received: int, total: int) -> int | None:
-    """Return the offset of the next page; None when there is none or the page was empty.
+class Page(Protocol[T_co]):
+    """One page of a list."""
 
-    An empty page has no successor even before the total: a hand-written loop would ask for it
-    forever. A walk raises `IncompleteWalkError` there.
-    """
+    @property
+    def total(self) -> int:
+        """The server's count of items across all pages."""
+        ...
+
+    @property
+    def items(self) -> tuple[T_co, ...]:
+        """The items on this page."""
+        ...
+
+    @property
+    def offset(self) -> int:
+        """Index of the first of them."""
+        ...
+
+
+def _following_offset(offset: int, received: int, total: int) -> int | None:
     end = offset + received
+    # An empty page has no successor even before the total, or a hand-written loop would request
+    # the same offset forever.
     return end if received and end < total else None
 
 
@@ -123,10 +164,10 @@ class VisitPage:
     Attributes:
         touchpoint: The touchpoint.
         visits_type: Which visits these are.
-        total: The server's count of them over all pages.
-        items: The visits of this page.
+        total: The server's count of visits across all pages.
+        items: The visits on this page.
         offset: Index of the first of them.
-        page_size: Items per page, as the server says.
+        page_size: Items per page, as the server reports it.
     """
 
     touchpoint: Touchpoint
@@ -138,7 +179,7 @@ class VisitPage:
 
     @property
     def next_offset(self) -> int | None:
-        """Offset of the page after this one; None after the last or an empty page."""
+        """Offset of the following page; None after the last page or an empty one."""
         return _following_offset(self.offset, len(self.items), self.total)
 
 
@@ -148,7 +189,7 @@ class TouchpointPage:
 
     Attributes:
         total: Touchpoints in the experience.
-        items: The touchpoints of this page.
+        items: The touchpoints on this page.
         offset: Index of the first of them.
     """
 
@@ -158,5 +199,22 @@ class TouchpointPage:
 
     @property
     def next_offset(self) -> int | None:
-        """Offset of the page after this one; None after the last or an empty page."""
+        """Offset of the following page; None after the last page or an empty one."""
         return _following_offset(self.offset, len(self.items), self.total)
+
+
+@attrs.frozen(kw_only=True)
+class ClientStats:
+    """What a client is doing at one moment.
+
+    Attributes:
+        in_flight: HTTP attempts that hold one of the `Limits.concurrency` slots.
+        waiting: Requests that have begun and hold no slot: queued, paused or between attempts.
+        tasks: Background tasks of walks and fan-outs.
+        retries: Attempts made after the first of their request, since the client was made.
+    """
+
+    in_flight: int
+    waiting: int
+    tasks: int
+    retries: int

@@ -7,11 +7,11 @@ from typing import Any
 
 import hypothesis
 import pytest
-from helpers import MockedHTTP
-from raw_server import RawServer
 
 from distinct_async import DistinctClient
 from distinct_async.testing import FakeClock, FakeDistinct
+from tests.support.helpers import MockedHTTP
+from tests.support.raw_server import RawServer
 
 # The same examples every time, so that the commit alone decides. `--hypothesis-profile=explore`
 # looks further, elsewhere each time, and for the smallest example, which can take minutes.

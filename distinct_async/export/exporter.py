@@ -208,7 +208,7 @@ class _Export:
         self._queue = deque(chosen)
         self._stopped = False
         self._tell = tell
-        self._retries_before = plan.client.retries
+        self._retries_before = plan.client.stats.retries
         self._errors: list[DistinctError] = []
         self._known: dict[str, ExportedTouchpoint] = {}
         self._progress = ExportProgress(touchpoints=len(chosen))
@@ -289,7 +289,7 @@ class _Export:
     def _update(self, **increases: int) -> None:
         """Count on, and tell."""
         counts = {name: getattr(self._progress, name) + more for name, more in increases.items()}
-        retries = self._plan.client.retries - self._retries_before
+        retries = self._plan.client.stats.retries - self._retries_before
         self._progress = attrs.evolve(self._progress, **counts, retries=retries)
         self._tell(self._progress)
 

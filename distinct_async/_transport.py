@@ -1,0 +1,274 @@
+"""HTTP through aiohttp, which no other client module imports.
+
+`Transport.send` makes one attempt and returns a `Reply` or one of our errors: no exception of
+aiohttp escapes, and none is chained to an error, since aiohttp's exceptions show request headers.
+"""
+
+import asyncio
+import select
+from collections.abc import Callable
+from functools import cached_property
+from typing import Final, TypeAlias, cast, final
+from weakref import WeakSet
+
+import aiohttp
+import attrs
+from aiohttp.tracing import Trace
+from typing_extensions import override
+from yarl import URL
+
+from distinct_async._checks import instance_of
+from distinct_async._deadlines import Deadlines
+from distinct_async._secrets import ApiKey
+from distinct_async._version import __version__
+from distinct_async._wire.protocol import KEY_HEADER, Reply
+from distinct_async.config import Limits, Timeouts
+from distinct_async.errors import (
+    ClientClosedError,
+    DistinctError,
+    RequestTimeoutError,
+    TransportError,
+)
+
+# The client module does not import aiohttp; it refers to these types by these names.
+HTTPSession: TypeAlias = aiohttp.ClientSession
+TraceConfig: TypeAlias = aiohttp.TraceConfig
+
+DEFAULT_USER_AGENT: Final = f"distinct-async/{__version__} aiohttp/{aiohttp.__version__}"
+
+# Another attempt cannot fix the wrong certificate or an unusable URL.
+_PERMANENT: Final = (
+    aiohttp.ClientConnectorCertificateError,
+    aiohttp.ServerFingerprintMismatch,
+    aiohttp.InvalidURL,
+)
+# Windows cannot poll, and its event loop may have read data that it has not delivered yet.
+_CAN_POLL: Final = hasattr(select, "poll")
+
+
+@attrs.frozen(kw_only=True)
+class TransportSettings:
+    """What the transport needs to know.
+
+    Attributes:
+        api_key: The key.
+        base_url: Where the API is, without a trailing slash.
+        now: Returns seconds since the epoch.
+        user_agent: The User-Agent header.
+        session: The caller's aiohttp session, which is never closed, or None to create one.
+        trace_configs: aiohttp trace configurations for the created session.
+        limits: The connection pool's size and the longest body.
+        timeouts: How long to wait.
+    """
+
+    api_key: ApiKey
+    base_url: str
+    now: Callable[[], float]
+    user_agent: str = DEFAULT_USER_AGENT
+    session: aiohttp.ClientSession | None = attrs.field(
+        default=None, validator=attrs.validators.optional(instance_of(aiohttp.ClientSession))
+    )
+    trace_configs: tuple[aiohttp.TraceConfig, ...] = ()
+    limits: Limits = attrs.field(default=Limits(), validator=instance_of(Limits))
+    timeouts: Timeouts = attrs.field(default=Timeouts(), validator=instance_of(Timeouts))
+
+
+@final
+class Transport:
+    """Sends requests over one aiohttp session."""
+
+    def __init__(self, settings: TransportSettings) -> None:
+        self._settings = settings
+        self._headers = {
+            KEY_HEADER: settings.api_key,
+            "Accept": "application/json",
+            # aiohttp reads a truncated br or zstd body as an empty one, without an error.
+            "Accept-Encoding": "gzip, deflate",
+            "User-Agent": settings.user_agent,
+        }
+        self._base_url = URL(settings.base_url, encoded=True)
+        self._http_timeout = _make_http_timeout(settings)
+        self._attempts = Deadlines()
+        self._http: aiohttp.ClientSession | None = None
+
+    async def send(self, path: str, query: str) -> Reply | DistinctError:
+        """Make one HTTP attempt within `Timeouts.attempt`."""
+        try:
+            return await self._attempts.run(
+                self._settings.timeouts.attempt, self._exchange(path, query)
+            )
+        except _BodyTooLongError:
+            limit = self._settings.limits.max_body_bytes
+            return TransportError(f"the body is longer than {limit} bytes", retryable=False)
+        except Exception as error:  # noqa: BLE001 - no exception of aiohttp may escape
+            return self._as_own_error(error)
+
+    def abort(self) -> None:
+        """End all attempts in flight."""
+        self._attempts.expire_all()
+
+    async def aclose(self) -> None:
+        """Close the aiohttp session unless it was borrowed."""
+        if self._http is not None and self._http is not self._settings.session:
+            await self._http.close()
+
+    async def _exchange(self, path: str, query: str) -> Reply:
+        settings = self._settings
+        http = self._open_session()
+        async with http.get(
+            self._url(path, query),
+            headers=self._headers,
+            # aiohttp would send the key along to the redirect's target.
+            allow_redirects=False,
+            timeout=self._http_timeout,
+            # A borrowed session may have other defaults.
+            auto_decompress=True,
+            raise_for_status=False,
+            middlewares=_middlewares(http),
+        ) as response:
+            body = await _read(response, settings.limits.max_body_bytes)
+            return Reply(
+                status=response.status,
+                headers=response.headers,
+                body=body,
+                api_key=settings.api_key,
+                received_at=settings.now(),
+            )
+
+    def _url(self, path: str, query: str) -> URL:
+        # Both are percent-encoded already; quoting them again would change ids.
+        base = self._base_url
+        return URL.build(
+            scheme=base.scheme,
+            authority=base.raw_authority,
+            path=base.raw_path.rstrip("/") + path,
+            query_string=query,
+            encoded=True,
+        )
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        if self._http is None:
+            self._http = self._settings.session or aiohttp.ClientSession(
+                connector=_Connector(limit=self._settings.limits.concurrency),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trace_configs=list(self._settings.trace_configs),
+                trust_env=False,
+            )
+        return self._http
+
+    def _as_own_error(self, error: Exception) -> DistinctError:
+        if isinstance(error, TimeoutError):
+            return _timeout_error(error, self._settings.timeouts)
+        if self._http is not None and self._http.closed:
+            return ClientClosedError("the aiohttp session is closed")
+        return TransportError(
+            self._settings.api_key.printable(f"{type(error).__name__}: {error}"),
+            retryable=isinstance(error, aiohttp.ClientError | OSError)
+            and not isinstance(error, _PERMANENT),
+        )
+
+
+class _BodyTooLongError(Exception):
+    """The body is longer than allowed."""
+
+
+async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    """Read a body of at most `limit` decompressed bytes, chunk by chunk."""
+    chunks: list[bytes] = []
+    length = 0
+    async for chunk in response.content.iter_any():
+        length += len(chunk)
+        if length > limit:
+            raise _BodyTooLongError
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _make_http_timeout(settings: TransportSettings) -> aiohttp.ClientTimeout:
+    timeouts = settings.timeouts
+    # `connect` includes the wait for the pool, which a borrowed session shares with others.
+    owns_pool = settings.session is None
+    return aiohttp.ClientTimeout(
+        total=None,
+        connect=timeouts.connect if owns_pool else None,
+        sock_connect=timeouts.connect,
+        sock_read=timeouts.read,
+    )
+
+
+def _timeout_error(error: TimeoutError, timeouts: Timeouts) -> RequestTimeoutError:
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return RequestTimeoutError(f"no connection within {timeouts.connect} s")
+    if isinstance(error, aiohttp.ServerTimeoutError):
+        return RequestTimeoutError(f"no data for {timeouts.read} s")
+    return RequestTimeoutError(f"no answer within {timeouts.attempt} s")
+
+
+def _middlewares(http: aiohttp.ClientSession) -> tuple[aiohttp.ClientMiddlewareType, ...]:
+    # A request's middlewares replace its session's, which a borrowed session may rely on.
+    # aiohttp has no public name for these, so this reads a private one, if it is there.
+    return (*getattr(http, "_middlewares", ()), _send_once)
+
+
+async def _send_once(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Keep aiohttp from resending by itself when a connection drops: retries happen elsewhere."""
+    try:
+        return await handler(request)
+    except aiohttp.ClientConnectorError:
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        dropped = f"{type(error).__name__}: {error}"
+    raise aiohttp.ClientConnectionError(dropped)
+
+
+@final
+class _Connector(aiohttp.TCPConnector):
+    """Discards pooled connections that hold unsolicited data.
+
+    aiohttp would take it for the response to the next request (aiohttp issue 13656). A borrowed
+    session has the caller's connector, without this check.
+    """
+
+    @cached_property
+    def _reused(self) -> WeakSet[object]:
+        """The connections that were used before."""
+        return WeakSet()
+
+    @override
+    async def connect(
+        self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
+    ) -> aiohttp.connector.Connection:
+        for _ in range(self.limit):
+            connection = await super().connect(req, traces, timeout)
+            if not await self._has_unsolicited_data(connection):
+                return connection
+            connection.close()
+        # All the connections the pool can hold were discarded, so this one is new.
+        return await super().connect(req, traces, timeout)
+
+    async def _has_unsolicited_data(self, connection: aiohttp.connector.Connection) -> bool:
+        if connection.protocol in self._reused and _CAN_POLL:
+            return _should_close(connection) or _is_readable(connection)
+        self._reused.add(connection.protocol)
+        try:
+            # A new TLS connection has session tickets to read, so polling would misjudge it.
+            # The loop reads what has arrived in its next turn, and handles it in the one after.
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        except BaseException:
+            connection.close()
+            raise
+        return _should_close(connection)
+
+
+def _should_close(connection: aiohttp.connector.Connection) -> bool:
+    return connection.protocol is None or connection.protocol.should_close
+
+
+def _is_readable(connection: aiohttp.connector.Connection) -> bool:
+    poller = select.poll()
+    transport = cast("asyncio.Transport", connection.transport)
+    poller.register(transport.get_extra_info("socket"), select.POLLIN)
+    return bool(poller.poll(0))

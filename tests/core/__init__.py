@@ -1,0 +1,1 @@
+"""Tests of the client, the walk and the values."""

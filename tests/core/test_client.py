@@ -1,0 +1,485 @@
+"""The client against the fake server, over sockets."""
+
+import asyncio
+import gc
+from collections.abc import Callable
+from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from distinct_async import (
+    BadRequestError,
+    ClientClosedError,
+    ConfigurationError,
+    DecodeError,
+    DistinctClient,
+    DistinctError,
+    ExperienceMetrics,
+    IncompleteListError,
+    Limits,
+    ListChangedError,
+    NotFoundError,
+    Pager,
+    RepeatedPageError,
+    ServerError,
+    TouchpointSummary,
+    UserMetrics,
+    UserTouchpoint,
+    Visit,
+    VisitPage,
+    VisitsType,
+)
+from distinct_async.testing import FakeClock, FakeDistinct, FakeRequest
+from distinct_async.testing.data import SyntheticVisits
+from tests.support.helpers import eventually, free_slots
+
+START = datetime(2024, 1, 1, 10, tzinfo=UTC)
+TOTAL = 100_003
+Change = Callable[[int, dict[str, Any]], None]
+
+
+def served(fake: FakeDistinct, touchpoint_id: str, *, unique: bool = False) -> list[Visit]:
+    """Return what the server holds, not what it sent."""
+    source = fake._touchpoints[touchpoint_id].visits
+    return list(source.slice(0, source.count(unique=unique), unique=unique))
+
+
+@pytest.fixture
+def small(fake: FakeDistinct) -> list[Visit]:
+    """Visits of tp-1: 400 of 40 users, in pages of 50 by default."""
+    visits = [Visit(f"user-{i % 40}", START + timedelta(minutes=i)) for i in range(400)]
+    fake.add_touchpoint("tp-1", name="Entry Scan", value="entry_scan", visits=visits)
+    return visits
+
+
+def change_pages(fake: FakeDistinct, change: Change) -> None:
+    """Let `change` alter each page's details, given its offset."""
+
+    async def intercept(request: FakeRequest, payload: dict[str, Any]) -> dict[str, Any]:
+        change(int(request.parameters["offset"]), payload["data"]["touchpoints"])
+        return payload
+
+    fake.intercept = intercept
+
+
+async def drain(pager: Pager[Visit, VisitPage]) -> tuple[list[Visit], DistinctError]:
+    """Return what a walk delivers before it fails, and how it does."""
+    items: list[Visit] = []
+    with pytest.raises(DistinctError) as caught:
+        async for item in pager:
+            items.append(item)  # noqa: PERF401 - what came before an error counts
+    return items, caught.value
+
+
+# --- Single calls
+
+
+async def test_the_documents_experience(fake: FakeDistinct, client: DistinctClient) -> None:
+    fake.add_touchpoint("tp-1", name="Entry Scan", value="entry_scan")
+    fake.add_touchpoint("tp-2", name="Exit Scan", value="exit_scan")
+    for user, day, touchpoint in [(1, 1, 1), (2, 2, 1), (1, 3, 1), (1, 3, 2)]:
+        fake.scan(f"tp-{touchpoint}", f"user-{user}", START.replace(day=day))
+
+    assert await client.experience_metrics("exp-1", offset=0, page_size=50) == ExperienceMetrics(
+        2,
+        (
+            TouchpointSummary("tp-1", "Entry Scan", "entry_scan", 3, 2),
+            TouchpointSummary("tp-2", "Exit Scan", "exit_scan", 1, 1),
+        ),
+    )
+    assert fake.requests[-1].parameters == {
+        "metricsType": "EXPERIENCE",
+        "experienceId": "exp-1",
+        "offset": "0",
+        "pageSize": "50",
+    }
+    assert await client.user_metrics("exp-1", "user-2") == UserMetrics(
+        1, (UserTouchpoint("tp-1", "Entry Scan", "entry_scan", 1, (START.replace(day=2),)),)
+    )
+    page = await client.touchpoint_metrics("tp-1", visits_type="UNIQUE", experience_id="exp-1")
+    assert page.visits_type is VisitsType.UNIQUE
+    assert [(v.user_id, v.timestamp.day) for v in page.items] == [("user-1", 1), ("user-2", 2)]
+    assert (page.total, page.offset, page.page_size, page.next_offset) == (2, 0, 50, None)
+
+
+async def test_no_parameter_is_sent_that_was_not_given(
+    fake: FakeDistinct, client: DistinctClient, small: list[Visit]
+) -> None:
+    await client.touchpoint_metrics("tp-1")
+    await client.total_visits("tp-1", limit=1).collect()
+    await client.experience_metrics("exp-1")
+
+    assert [set(request.parameters) for request in fake.requests] == [
+        {"metricsType", "touchpointId", "visitsType"},
+        {"metricsType", "touchpointId", "visitsType", "offset"},
+        {"metricsType", "experienceId"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("experience_id", lambda c: c.experience_metrics("")),
+        ("user_id", lambda c: c.user_metrics("e", "")),
+        ("touchpoint_id", lambda c: c.touchpoint_metrics(" ")),
+        ("visits_type", lambda c: c.touchpoint_metrics("t", visits_type="ALL")),
+        ("offset", lambda c: c.touchpoint_metrics("t", offset=-1)),
+        ("page_size", lambda c: c.experience_metrics("e", page_size=0)),
+        ("experience_id", lambda c: c.touchpoints("")),
+        ("page_size", lambda c: c.touchpoints("e", page_size=0)),
+        ("touchpoint_id", lambda c: c.total_visits(None)),
+        ("experience_id", lambda c: c.unique_visits("t", experience_id="")),
+        ("offset", lambda c: c.total_visits("t", offset=-1)),
+        ("offset", lambda c: c.total_visits("t", offset=None)),
+        ("limit", lambda c: c.total_visits("t", limit=-1)),
+        ("limit", lambda c: c.unique_visits("t", limit=1.0)),
+        ("page_size", lambda c: c.unique_visits("t", page_size=True)),
+        ("prefetch", lambda c: c.unique_visits("t", prefetch=0)),
+    ],
+)
+async def test_bad_arguments_are_refused_before_any_request(
+    fake: FakeDistinct, client: DistinctClient, name: str, call: Callable[[Any], Any]
+) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{name} must "):
+        await call(client)
+
+    assert not fake.requests
+
+
+async def test_errors_of_the_document(
+    fake: FakeDistinct, client: DistinctClient, small: list[Visit]
+) -> None:
+    with pytest.raises(NotFoundError, match="Experience not found"):
+        await client.experience_metrics("nowhere")
+    with pytest.raises(NotFoundError, match="User not found"):
+        await client.user_metrics("exp-1", "nobody")
+    with pytest.raises(NotFoundError, match="Touchpoint not found") as caught:
+        await client.touchpoint_metrics("nothing")
+    assert caught.value.touchpoint_id == "nothing"
+    with pytest.raises(NotFoundError) as caught:
+        await client.total_visits("tp-1", experience_id="exp-2").collect()
+    assert (caught.value.touchpoint_id, caught.value.next_offset) == ("tp-1", 0)
+    fake.fail_next(400)
+    with pytest.raises(BadRequestError):
+        await client.touchpoint_metrics("tp-1")
+
+
+# --- The walk at full length
+
+
+async def check_walk(
+    pager: Pager[Visit, VisitPage], expected: list[Visit], fake: FakeDistinct, requests: int
+) -> None:
+    assert await pager.collect() == expected
+    assert fake.request_count == requests
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("prefetch", [1, 4, 16])
+@pytest.mark.parametrize("page_size", [None, 1, 7, 50, 1000])
+async def test_every_visit_once_and_in_order(
+    page_size: int | None, prefetch: int, *, full_size: bool
+) -> None:
+    # Pages of 1 and 7 take 100,003 and 14,287 requests: --full-size walks them all, and else
+    # the last 2,000 visits of the same list. tests/test_pagination.py walks all in memory.
+    offset = TOTAL - 2_000 if page_size in (1, 7) and not full_size else 0
+    async with FakeDistinct.synthetic(touchpoints=1, visits=TOTAL) as fake, fake.client() as client:
+        expected = served(fake, "tp-1")
+        assert len(expected) == TOTAL
+        requests = -(-(TOTAL - offset) // (page_size or 50))
+        pager = client.total_visits("tp-1", offset=offset, page_size=page_size, prefetch=prefetch)
+        await check_walk(pager, expected[offset:], fake, requests)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("prefetch", [1, 4, 16])
+async def test_every_visit_of_a_server_that_clamps(prefetch: int) -> None:
+    async with FakeDistinct.synthetic(touchpoints=1, visits=TOTAL) as fake, fake.client() as client:
+        fake.max_page_size = 100
+        pager = client.total_visits("tp-1", page_size=1_000, prefetch=prefetch)
+        await check_walk(pager, served(fake, "tp-1"), fake, 1_001)
+        assert {request.parameters["pageSize"] for request in fake.requests} == {"1000"}
+
+
+@pytest.mark.parametrize(
+    ("offset", "limit"), [(100_000, None), (0, 777), (99_950, 20), (99_990, 1_000), (5, 0)]
+)
+async def test_offset_and_limit(offset: int, limit: int | None) -> None:
+    async with FakeDistinct.synthetic(touchpoints=1, visits=TOTAL) as fake, fake.client() as client:
+        stop = None if limit is None else offset + limit
+        for walk, unique in ((client.total_visits, False), (client.unique_visits, True)):
+            pager = walk("tp-1", offset=offset, limit=limit, page_size=100)
+            assert await pager.collect() == served(fake, "tp-1", unique=unique)[offset:stop]
+
+
+@pytest.mark.slow
+async def test_every_unique_visit() -> None:
+    async with FakeDistinct.synthetic(touchpoints=1, visits=TOTAL) as fake, fake.client() as client:
+        visits = await client.unique_visits("tp-1", page_size=1_000).collect()
+
+        assert visits == served(fake, "tp-1", unique=True)
+        assert len({visit.user_id for visit in visits}) == len(visits) == -(-TOTAL // 3)
+
+
+async def test_every_touchpoint_of_an_experience(client: DistinctClient) -> None:
+    for paged in (True, False):
+        async with FakeDistinct.synthetic(touchpoints=120, visits=5_000) as fake:
+            fake.page_touchpoints = paged
+            async with fake.client() as own:
+                for page_size in (None, 7, 1_000):
+                    listed = await own.touchpoints("exp-1", page_size=page_size).collect()
+                    assert [t.id for t in listed] == [f"tp-{i}" for i in range(1, 121)]
+                    assert sum(t.total_visits for t in listed) == 5_000
+                pages = [page async for page in own.touchpoints("exp-1").pages()]
+                assert [page.offset for page in pages] == ([0, 50, 100] if paged else [0])
+                assert pages[0].next_offset == (50 if paged else None)
+
+
+# --- Servers whose pages do not add up
+
+
+async def test_an_ignored_offset(
+    fake: FakeDistinct, client: DistinctClient, small: list[Visit]
+) -> None:
+    fake.ignore_offset = True
+
+    items, error = await drain(client.total_visits("tp-1"))
+
+    assert isinstance(error, RepeatedPageError)
+    assert (error.requested, error.returned, error.next_offset) == (50, 0, 50)
+    assert (items, error.touchpoint_id) == (small[:50], "tp-1")
+
+
+async def test_an_ignored_offset_that_is_denied(
+    fake: FakeDistinct, client: DistinctClient, small: list[Visit]
+) -> None:
+    def deny(offset: int, touchpoint: dict[str, Any]) -> None:
+        touchpoint["totalVisitsDetails"]["pagination"]["offset"] = offset
+
+    fake.ignore_offset = True
+    change_pages(fake, deny)
+
+    items, error = await drain(client.total_visits("tp-1"))
+
+    assert isinstance(error, RepeatedPageError)
+    assert (error.requested, error.returned, error.next_offset) == (50, 0, 50)
+    assert items == small[:50]
+
+
+async def test_an_empty_page_early(
+    fake: FakeDistinct, client: DistinctClient, small: list[Visit]
+) -> None:
+    def empty(offset: int, touchpoint: dict[str, Any]) -> None:
+        if offset == 150:
+            touchpoint["totalVisitsDetails"]["items"] = []
+
+    change_pages(fake, empty)
+
+    items, error = await drain(client.total_visits("tp-1"))
+
+    assert isinstance(error, IncompleteListError)
+    assert (error.expected, error.received, error.next_offset) == (400, 150, 150)
+    assert items == small[:150]
+
+
+async def test_a_short_page_in_the_middle(
+    fake: FakeDistinct, client: DistinctClient, small: list[Visit]
+) -> None:
+    def shorten(offset: int, touchpoint: dict[str, Any]) -> None:
+        if offset in (100, 250):
+            del touchpoint["totalVisitsDetails"]["items"][13:]
+
+    change_pages(fake, shorten)
+
+    assert await client.total_visits("tp-1").collect() == small
+    offsets = sorted(int(request.parameters["offset"]) for request in fake.requests)
+    assert offsets == [0, 50, 100, 113, 150, 200, 250, 263, 300, 350]
+
+
+async def test_a_total_that_grows(
+    fake: FakeDistinct, client: DistinctClient, small: list[Visit]
+) -> None:
+    async def scan_more(request: FakeRequest, payload: dict[str, Any]) -> dict[str, Any]:
+        if request.parameters["offset"] == "200":
+            for minute in range(400, 475):
+                fake.scan("tp-1", "late", START + timedelta(minutes=minute))
+        return payload
+
+    fake.intercept = scan_more
+
+    items = await client.total_visits("tp-1").collect()
+
+    assert items == served(fake, "tp-1")
+    assert len(items) == 475
+
+
+async def test_a_total_that_shrinks(
+    fake: FakeDistinct, client: DistinctClient, small: list[Visit]
+) -> None:
+    def shrink(offset: int, touchpoint: dict[str, Any]) -> None:
+        touchpoint["totalVisits"] -= offset >= 200
+
+    change_pages(fake, shrink)
+
+    items, error = await drain(client.total_visits("tp-1"))
+
+    assert isinstance(error, ListChangedError)
+    assert (error.before, error.after, error.next_offset) == (400, 399, 200)
+    assert items == small[:200]
+
+
+async def test_a_wrong_item_is_named_and_all_before_its_page_delivered(
+    fake: FakeDistinct, client: DistinctClient, small: list[Visit]
+) -> None:
+    def spoil(offset: int, touchpoint: dict[str, Any]) -> None:
+        if offset == 100:
+            touchpoint["totalVisitsDetails"]["items"][3]["userId"] = None
+
+    change_pages(fake, spoil)
+
+    items, error = await drain(client.total_visits("tp-1"))
+
+    assert isinstance(error, DecodeError)
+    assert error.path == "data.touchpoints.totalVisitsDetails.items[3].userId"
+    assert (items, error.next_offset, error.attempts) == (small[:100], 100, 1)
+
+
+# --- Failing and going on
+
+
+async def test_one_page_is_retried_and_not_the_walk(
+    fake: FakeDistinct, client: DistinctClient, small: list[Visit]
+) -> None:
+    fake.fail_rate = 0.2
+
+    assert await client.total_visits("tp-1", page_size=10).collect() == small
+    assert 40 < len(fake.requests) < 60
+
+
+async def test_going_on_at_next_offset_gives_the_exact_rest(
+    fake: FakeDistinct, client: DistinctClient, small: list[Visit]
+) -> None:
+    async def break_at_250(request: FakeRequest, payload: dict[str, Any]) -> Any:
+        if request.parameters["offset"] == "250":
+            return web.json_response({"statusCode": 500, "message": "Broken"}, status=500)
+        return payload
+
+    fake.intercept = break_at_250
+    items, error = await drain(client.total_visits("tp-1"))
+    assert isinstance(error, ServerError)
+    assert (error.attempts, error.next_offset, error.touchpoint_id) == (5, 250, "tp-1")
+
+    fake.intercept = None
+    assert error.next_offset is not None
+    rest = await client.total_visits("tp-1", offset=error.next_offset).collect()
+    assert items + rest == small
+
+
+# --- Walks and the client's life
+
+
+async def test_two_walks_on_one_client_interleave(
+    fake: FakeDistinct, client: DistinctClient, small: list[Visit]
+) -> None:
+    unique = served(fake, "tp-1", unique=True)
+    total_walk = aiter(client.total_visits("tp-1", page_size=7))
+    unique_walk = aiter(client.unique_visits("tp-1", page_size=3))
+    pairs = [(await anext(total_walk), await anext(unique_walk)) for _ in unique]
+    rest = [visit async for visit in total_walk]
+
+    assert [first for first, _ in pairs] + rest == small
+    assert [second for _, second in pairs] == unique
+    assert [visit async for visit in unique_walk] == []
+
+
+async def test_many_walks_at_once_share_the_slots(fake: FakeDistinct, small: list[Visit]) -> None:
+    async with fake.client(limits=Limits(concurrency=2)) as client:
+        walks = [client.total_visits("tp-1", page_size=11, prefetch=8) for _ in range(12)]
+        assert await asyncio.gather(*(walk.collect() for walk in walks)) == [small] * 12
+
+
+async def test_an_abandoned_walk_leaves_no_task_after_aclose(
+    fake: FakeDistinct, small: list[Visit]
+) -> None:
+    before = asyncio.all_tasks()
+    client = fake.client()
+    walk = aiter(client.total_visits("tp-1", page_size=1, prefetch=16))
+    taken: list[Visit] = []
+    async for visit in walk:
+        taken.append(visit)
+        if len(taken) == 20:
+            break
+    assert client._session._tasks
+
+    await client.aclose()
+
+    assert not client._session._tasks
+    assert not client._session._requests
+    assert await eventually(lambda: asyncio.all_tasks() == before)
+    assert taken == small[:20]
+    # The generator is still here; what it has not delivered cannot be had any more.
+    with pytest.raises(ClientClosedError) as caught:
+        async for visit in walk:
+            taken.append(visit)  # noqa: PERF401 - what came before an error counts
+    assert caught.value.next_offset == len(taken)
+    assert taken == small[: len(taken)]
+
+
+async def test_a_dropped_walk_is_ended_by_python(
+    fake: FakeDistinct, client: DistinctClient, small: list[Visit]
+) -> None:
+    async for _ in client.total_visits("tp-1", page_size=1, prefetch=8):
+        break
+    gc.collect()
+
+    assert await eventually(lambda: not client._session._tasks)
+
+
+async def test_aclosing_ends_a_walk_at_once(
+    fake: FakeDistinct, client: DistinctClient, small: list[Visit]
+) -> None:
+    async with aclosing(aiter(client.total_visits("tp-1", page_size=1, prefetch=8))) as walk:
+        async for _ in walk:
+            break
+
+    assert not client._session._tasks
+    assert await client.total_visits("tp-1").collect() == small
+
+
+@pytest.mark.slow
+async def test_a_walk_can_be_cancelled_anywhere_and_the_client_goes_on(
+    fake: FakeDistinct, client: DistinctClient, small: list[Visit]
+) -> None:
+    turns = 0
+    while True:
+        task = asyncio.create_task(client.total_visits("tp-1", page_size=10).collect())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if task.done():
+            break
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert not client._session._tasks
+        assert await free_slots(client) == Limits().concurrency
+        turns += 1
+
+    assert turns > 40
+    assert task.result() == small
+
+
+async def test_memory_is_bounded_by_the_window(clock: FakeClock) -> None:
+    async with (
+        FakeDistinct.synthetic(touchpoints=1, visits=10_000_000) as fake,
+        fake.client(runtime=clock.runtime) as client,
+        aclosing(client.total_visits("tp-1", page_size=10, prefetch=5).pages()) as pages,
+    ):
+        for number in range(1, 30):
+            page = await anext(pages)
+            await eventually(lambda: all(task.done() for task in client._session._tasks))
+            assert page.offset == (number - 1) * 10
+            assert len(fake.requests) - number <= 5
+    assert isinstance(fake._touchpoints["tp-1"].visits, SyntheticVisits)

@@ -1,0 +1,146 @@
+import math
+from typing import Any
+
+import pytest
+
+from distinct_async import (
+    ConfigurationError,
+    DistinctClient,
+    Limits,
+    RetryPolicy,
+    Runtime,
+    Timeouts,
+)
+from distinct_async._secrets import ApiKey, Secret
+from tests.support.helpers import KEY, shown_of
+
+
+@pytest.mark.parametrize(
+    ("make", "field"),
+    [
+        (lambda: RetryPolicy(attempts=0), "attempts"),
+        (lambda: RetryPolicy(attempts=True), "attempts"),
+        (lambda: RetryPolicy(attempts=2.0), "attempts"),  # type: ignore[arg-type]
+        (lambda: RetryPolicy(attempts=-(10**5000)), "attempts"),
+        (lambda: RetryPolicy(base_delay=-0.1), "base_delay"),
+        (lambda: RetryPolicy(max_delay=math.nan), "max_delay"),
+        (lambda: RetryPolicy(max_delay=math.inf), "max_delay"),
+        (lambda: RetryPolicy(max_retry_after="5"), "max_retry_after"),  # type: ignore[arg-type]
+        (lambda: RetryPolicy(budget=-1), "budget"),
+        (lambda: Limits(concurrency=0), "concurrency"),
+        (lambda: Limits(requests_per_second=0), "requests_per_second"),
+        (lambda: Limits(requests_per_second=False), "requests_per_second"),
+        (lambda: Limits(max_body_bytes=0), "max_body_bytes"),
+        (lambda: Timeouts(connect=0), "connect"),
+        (lambda: Timeouts(read=-1), "read"),
+        (lambda: Timeouts(attempt=math.nan), "attempt"),
+        (lambda: Timeouts(total="10"), "total"),  # type: ignore[arg-type]
+        (lambda: DistinctClient(KEY, retry={"attempts": 3}), "retry"),  # type: ignore[arg-type]
+        (lambda: DistinctClient(KEY, limits=None), "limits"),  # type: ignore[arg-type]
+        (lambda: DistinctClient(KEY, timeouts=30), "timeouts"),  # type: ignore[arg-type]
+        (lambda: DistinctClient(KEY, runtime=1), "runtime"),  # type: ignore[arg-type]
+        (lambda: DistinctClient(KEY, session="s"), "session"),  # type: ignore[arg-type]
+        (lambda: DistinctClient(KEY, user_agent="a\r\nb"), "user_agent"),
+        (lambda: DistinctClient(KEY, user_agent=7), "user_agent"),  # type: ignore[arg-type]
+    ],
+)
+def test_unusable_settings_name_their_field(make: Any, field: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"^{field} must be "):
+        make()
+
+
+def test_the_edges_of_usable_settings() -> None:
+    policy = RetryPolicy(attempts=1, base_delay=0, max_delay=0, max_retry_after=0, budget=0)
+    limits = Limits(concurrency=1, requests_per_second=0.001, max_body_bytes=1)
+    timeouts = Timeouts(connect=None, read=None, attempt=None, total=None)
+
+    assert DistinctClient(KEY, retry=policy, limits=limits, timeouts=timeouts).closed is False
+    assert Runtime().random() < 1
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *(
+            "",
+            " ",
+            f"{KEY}\n",
+            f"{KEY}\r\nX-Evil: 1",
+            f"{KEY} x",
+            f"{KEY}é",
+            f"\x00{KEY}",
+            f"{KEY}\t",
+        ),
+        *(7, f"{KEY}".encode(), [KEY]),
+    ],
+)
+def test_an_unusable_key_is_refused_without_showing_it(key: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"^api_key must be") as caught:
+        DistinctClient(key)
+
+    assert KEY not in shown_of(caught.value)
+
+
+def test_the_key_hides_itself() -> None:
+    key = ApiKey(KEY)
+    assert isinstance(key, Secret)
+
+    assert repr(key) == "'***'"
+    assert KEY not in repr({"x-distinct-api-key": key})
+    assert key.redact(f"no {KEY} here, {KEY}!") == "no *** here, ***!"
+
+
+def test_the_environment_gives_key_and_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigurationError, match="DISTINCT_API_KEY"):
+        DistinctClient()
+
+    monkeypatch.setenv("DISTINCT_API_KEY", "key")
+    assert repr(DistinctClient()) == "<DistinctClient https://api.distinct.so>"
+
+    monkeypatch.setenv("DISTINCT_BASE_URL", "http://localhost:1/")
+    assert repr(DistinctClient()) == "<DistinctClient http://localhost:1>"
+    assert repr(DistinctClient(base_url="https://x.test")) == "<DistinctClient https://x.test>"
+
+    monkeypatch.setenv("DISTINCT_API_KEY", "bad key")
+    with pytest.raises(ConfigurationError, match=r"^api_key must be"):
+        DistinctClient()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("https://api.distinct.so", "https://proxy.test:8443/distinct/", "HTTPS://API.TEST"),
+        *("http://localhost", "http://127.0.0.1:8080", "http://127.9.9.9", "http://[::1]:80"),
+    ],
+)
+def test_usable_base_urls(url: str) -> None:
+    assert url.rstrip("/") in repr(DistinctClient(KEY, base_url=url))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *(
+            "api.distinct.so",
+            "ftp://api.distinct.so",
+            "https://",
+            "https:///path",
+            "//host",
+            "https",
+        ),
+        *("https://[::1", "https://host:port", "https://ho st", "https://host\n", "https://\x00"),
+        *(
+            "http://api.distinct.so",
+            "http://10.0.0.1",
+            "http://localhost.test",
+            "http://127.0.0.1.x",
+        ),
+        *("https://user:secret@host", "https://host?x=1", "https://host#x", 7),
+    ],
+)
+def test_unusable_base_urls(url: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"^base_url must be") as caught:
+        DistinctClient(KEY, base_url=url)
+
+    assert "secret" not in shown_of(caught.value)
+    assert caught.value.__context__ is None

@@ -1,0 +1,192 @@
+import asyncio
+from typing import Any
+
+import pytest
+
+from distinct_async import (
+    ConfigurationError,
+    DistinctError,
+    RateLimitError,
+    RetryPolicy,
+    ServerError,
+    TransportError,
+)
+from distinct_async._retry import Retrier, RetryBudget, decide_delay
+from distinct_async.testing import FakeClock
+
+POLICY = RetryPolicy(attempts=10, base_delay=0.5, max_delay=20, max_retry_after=120)
+BROKEN = TransportError("broken")
+
+
+def half() -> float:
+    return 0.5
+
+
+# --- The decision
+
+
+@pytest.mark.parametrize(
+    ("attempt", "expected"),
+    [(1, 0.25), (2, 0.5), (3, 1), (4, 2), (6, 8), (7, 10), (8, 10), (9, 10)],
+)
+def test_backoff_doubles_up_to_its_bound(attempt: int, expected: float) -> None:
+    assert decide_delay(POLICY, BROKEN, attempt, random=half) == expected
+
+
+def test_backoff_is_full_jitter() -> None:
+    assert decide_delay(POLICY, BROKEN, 3, random=lambda: 0.0) == 0
+    assert decide_delay(POLICY, BROKEN, 3, random=lambda: 0.999) == pytest.approx(2 * 0.999)
+
+
+def test_backoff_does_not_overflow() -> None:
+    policy = RetryPolicy(attempts=10_000)
+    assert decide_delay(policy, BROKEN, 9_999, random=half) == 10
+
+
+@pytest.mark.parametrize(
+    ("error", "attempt"),
+    [
+        (TransportError("broken", retryable=False), 1),
+        (ConfigurationError("bad"), 1),
+        (BROKEN, 10),
+        (BROKEN, 11),
+        (RateLimitError(429, retry_after=120.1), 1),
+        (ServerError(503, retry_after=121), 1),
+        (ServerError(501), 1),
+    ],
+)
+def test_giving_up(error: DistinctError, attempt: int) -> None:
+    assert decide_delay(POLICY, error, attempt, random=half) is None
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "attempt", "expected"),
+    [(0, 1, 0.25 + 0.25), (7, 1, 7.25), (120, 1, 120.25), (1, 9, 10.25), (None, 9, 10)],
+)
+def test_the_longer_of_backoff_and_retry_after(
+    retry_after: float | None, attempt: int, expected: float
+) -> None:
+    for error in (
+        RateLimitError(429, retry_after=retry_after),
+        ServerError(503, retry_after=retry_after),
+    ):
+        assert decide_delay(POLICY, error, attempt, random=half) == expected
+
+
+# --- The budget
+
+
+def test_a_budget_pays_for_retries_until_it_is_empty() -> None:
+    budget = RetryBudget(12)
+    assert [budget.spend() for _ in range(3)] == [True, True, False]
+    assert budget.tokens == 2
+
+    for _ in range(3):
+        budget.refund(retried=False)
+    assert budget.spend()
+    budget.refund(retried=True)
+    assert budget.tokens == 5
+
+    for _ in range(9):
+        budget.refund(retried=True)
+    assert budget.tokens == budget.capacity == 12
+
+
+# --- The engine
+
+
+class Attempts:
+    """Plays outcomes, the last one for all that follow, and records the attempt numbers."""
+
+    def __init__(self, *outcomes: Any) -> None:
+        self.outcomes = list(outcomes)
+        self.numbers: list[int] = []
+
+    async def __call__(self, number: int) -> Any:
+        self.numbers.append(number)
+        outcome = self.outcomes.pop(0) if len(self.outcomes) > 1 else self.outcomes[0]
+        if isinstance(outcome, BaseException) and not isinstance(outcome, DistinctError):
+            raise outcome
+        return outcome
+
+
+def make_retrier(clock: FakeClock, policy: RetryPolicy = POLICY) -> Retrier:
+    return Retrier(policy, clock.runtime, RetryBudget(policy.budget))
+
+
+async def test_the_first_success_is_returned(clock: FakeClock) -> None:
+    attempts = Attempts(BROKEN, ServerError(503), "value")
+
+    assert await make_retrier(clock).run(attempts) == "value"
+    assert attempts.numbers == [1, 2, 3]
+    assert len(clock.sleeps) == 2
+
+
+async def test_the_last_error_is_returned_unchained(clock: FakeClock) -> None:
+    attempts = Attempts(BROKEN, BROKEN, last := ServerError(503))
+
+    outcome = await make_retrier(clock, RetryPolicy(attempts=3)).run(attempts)
+
+    assert outcome is last
+    assert (last.__cause__, last.__context__, last.__traceback__) == (None, None, None)
+    assert attempts.numbers == [1, 2, 3]
+
+
+async def test_what_cannot_be_mended_is_not_tried_again(clock: FakeClock) -> None:
+    attempts = Attempts(ServerError(501))
+
+    assert isinstance(await make_retrier(clock).run(attempts), ServerError)
+    assert (attempts.numbers, clock.sleeps) == ([1], [])
+
+
+async def test_foreign_exceptions_pass(clock: FakeClock) -> None:
+    attempts = Attempts(BROKEN, KeyError("bug"))
+
+    with pytest.raises(KeyError, match="bug"):
+        await make_retrier(clock).run(attempts)
+
+
+async def test_an_outage_is_not_multiplied(clock: FakeClock) -> None:
+    retrier, attempts = make_retrier(clock, RetryPolicy()), Attempts(BROKEN)
+    for _ in range(10_000):
+        await retrier.run(attempts)
+
+    assert len(attempts.numbers) == 10_000 + 500 // 5
+
+    attempts.outcomes = ["value"]
+    for _ in range(5):
+        await retrier.run(attempts)
+    attempts.outcomes = [BROKEN, "value"]
+    assert await retrier.run(attempts) == "value"
+
+
+@pytest.mark.parametrize("budget", [0, 4, 5, 12])
+async def test_an_outage_that_has_used_up_the_budget_is_fatal(
+    clock: FakeClock, budget: int
+) -> None:
+    retrier = make_retrier(clock, RetryPolicy(attempts=2, budget=budget))
+    outcomes = [await retrier.run(Attempts(ServerError(503))) for _ in range(4)]
+
+    # Of those that are still retried, the last attempt is one too many for the policy alone. A
+    # budget that never allowed a retry says nothing about an outage.
+    retried = budget // 5
+    fatal = [isinstance(outcome, ServerError) and outcome.fatal for outcome in outcomes]
+    assert fatal == [False] * retried + [retried > 0] * (4 - retried)
+
+
+async def test_a_delay_past_the_deadline_is_not_begun(clock: FakeClock) -> None:
+    attempts = Attempts(RateLimitError(429, retry_after=10))
+
+    outcome = await make_retrier(clock).run(attempts, deadline=clock.time + 25)
+
+    assert isinstance(outcome, RateLimitError)
+    assert attempts.numbers == [1, 2, 3]
+    assert all(10 <= delay <= 10.5 for delay in clock.sleeps)
+
+
+async def test_concurrent_runs_do_not_share_state(clock: FakeClock) -> None:
+    retrier = make_retrier(clock)
+    runs = [Attempts(*[BROKEN] * failures, failures) for failures in range(8)]
+
+    assert await asyncio.gather(*map(retrier.run, runs)) == list(range(8))
+    assert [run.numbers for run in runs] == [list(range(1, n + 2)) for n in range(8)]

@@ -1,0 +1,265 @@
+"""Every format, as other programs read it."""
+
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from distinct_async import ConfigurationError, DistinctClient, Visit
+from distinct_async.export import to_arrow
+from distinct_async.export.formats import FORMATS, find_format, find_format_of
+from distinct_async.export.rows import ExportedTouchpoint
+from distinct_async.testing import FakeDistinct
+from tests.support.exported import read, rows_from
+
+START = datetime(2024, 2, 29, 23, 59, 59, tzinfo=UTC)
+NASTY = [
+    *("user-1", "user,2", 'user "3"', "user\n4", "user\r5", "user\r\n6", "jörg", "用户", "🙂"),
+    *("007", "NaN", "null", "=1+1", " ", "a\tb", "\u2028", "\x00", "\x1b[31m", "1e5", "true"),
+]
+VISITS = [
+    Visit(user_id, START + timedelta(days=100 * i, microseconds=i % 3))
+    for i, user_id in enumerate(NASTY)
+]
+TOUCHPOINT = 'tp "1", ä/2'
+ROWS = rows_from(TOUCHPOINT, VISITS)
+
+
+@pytest.fixture(params=FORMATS)
+def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    form = find_format(request.param)
+    path = tmp_path / f"visits-000000000000-{len(VISITS)}.{form.name}"
+    sink = form.open(path)
+    # In two pieces, as a long part is.
+    for start, stop in ((0, 7), (7, len(VISITS))):
+        gathered = form.gather(TOUCHPOINT, start)
+        gathered.add(VISITS[start:stop])
+        sink.write(gathered)
+    sink.close()
+    return path
+
+
+def read_with_duckdb(path: Path) -> Any:
+    kind = path.name.split(".")[1].replace("jsonl", "json")
+    return duckdb.connect().sql(f"select * from read_{kind}('{path}')").to_arrow_table().to_pandas()
+
+
+def read_with_polars(path: Path) -> Any:
+    if ".csv" in path.name:
+        frame = pl.read_csv(path, try_parse_dates=True)
+    elif path.suffix == ".parquet":
+        frame = pl.read_parquet(path)
+    else:
+        moment = pl.col("timestamp").str.to_datetime(time_zone="UTC")
+        frame = pl.read_ndjson(path).with_columns(moment)
+    return frame.to_pandas()
+
+
+def read_with_pandas(path: Path) -> Any:
+    if path.suffix == ".parquet":
+        return pd.read_parquet(path)
+    with pa.input_stream(path) as stream:
+        if ".csv" in path.name:
+            return pd.read_csv(stream, keep_default_na=False)
+        as_it_is: Any = False
+        return pd.read_json(stream, lines=True, dtype=as_it_is)
+
+
+def as_rows(frame: Any) -> list[tuple[Any, ...]]:
+    moments = pd.to_datetime(frame["timestamp"], utc=True).dt.to_pydatetime()
+    columns = (frame["touchpoint_id"], frame["user_id"], moments, frame["offset"])
+    return list(zip(*columns, strict=True))
+
+
+def test_the_rows(path: Path) -> None:
+    assert list(read(path)) == ROWS
+
+
+@pytest.mark.parametrize("reader", [read_with_duckdb, read_with_polars, read_with_pandas])
+def test_other_programs_read_it(path: Path, reader: Callable[[Path], Any]) -> None:
+    assert as_rows(reader(path)) == ROWS
+
+
+def test_visits_are_counted_alike_in_every_format(path: Path) -> None:
+    form = find_format_of(path)
+    assert form is not None
+    tally = form.tally(path)
+
+    moments = [visit.timestamp for visit in VISITS]
+    assert (tally.visits, tally.users) == (len(VISITS), set(NASTY))
+    assert tally.hours == Counter((moment.weekday(), moment.hour) for moment in moments)
+    assert tally.moments == (moments[0], moments[-1])
+    assert all(moment.tzinfo is UTC for moment in tally.moments)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("count", [0, 3])
+def test_touchpoints_come_back(name: str, count: int, tmp_path: Path) -> None:
+    form, path = find_format(name), tmp_path / f"touchpoints.{name}"
+    touchpoints = [
+        ExportedTouchpoint(touchpoint_id="1", name="", value="é,\n", total_visits=7),
+        ExportedTouchpoint(touchpoint_id="02", name='"', value="\r", unique_visits=0),
+        ExportedTouchpoint(touchpoint_id="2024-01-01", name="null", value="x"),
+    ][:count]
+    form.write_touchpoints(path, touchpoints)
+
+    assert form.read_touchpoints(path) == touchpoints
+
+
+def test_parquet_has_few_bytes_and_few_row_groups(tmp_path: Path) -> None:
+    form, path = find_format("parquet"), tmp_path / "visits.parquet"
+    visits = [Visit(f"user-{i % 997}", START + timedelta(seconds=61 * i)) for i in range(50_000)]
+    gathered = form.gather("tp-1", 0)
+    gathered.add(visits)
+    in_memory = gathered.size / len(visits)
+    sink = form.open(path)
+    sink.write(gathered)
+    sink.close()
+
+    assert pq.read_metadata(path).num_row_groups == 1
+    assert in_memory < 25
+    assert path.stat().st_size / len(visits) < 5
+
+
+def test_compressed_text_does_not_tell_a_temporary_name_or_a_time(tmp_path: Path) -> None:
+    form = find_format("csv.gz")
+    for name in ("one", "two"):
+        form.open(tmp_path / name).close()
+
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["Parquet", "csv.bz2", "", None, "x" * 1_000])
+def test_an_unknown_format(name: Any) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"format must be one of parquet, csv, csv\.gz"
+    ) as e:
+        find_format(name)
+    assert len(str(e.value)) < 300
+
+
+@pytest.mark.parametrize("name", ["parquet", "csv.zst", "jsonl.zst"])
+def test_what_needs_pyarrow_says_how_to_install_it(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+
+    with pytest.raises(ConfigurationError, match=r"pip install 'distinct-async\[arrow\]'"):
+        find_format(name)
+    assert find_format("csv.gz").name == "csv.gz"
+
+
+async def test_tables_say_so_too(monkeypatch: pytest.MonkeyPatch, client: DistinctClient) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+
+    with pytest.raises(ConfigurationError, match=r"to_arrow needs pyarrow: .*\[arrow\]"):
+        await to_arrow(client.total_visits("tp-1"))
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("touchpoints.parquet", "parquet"),
+        ("touchpoints-1-of-2.csv.gz", "csv.gz"),
+        ("touchpoints.gz", None),
+        ("touchpoints", None),
+        ("touchpoints.txt", None),
+    ],
+)
+def test_a_format_is_found_by_a_files_name(name: str, found: str | None) -> None:
+    form = find_format_of(Path(name))
+
+    assert (form and form.name) == found
+
+
+# --- Tables in memory
+
+
+@pytest.fixture
+def some_visits(fake: FakeDistinct) -> None:
+    fake.add_touchpoint(TOUCHPOINT, name="Door", value="door", visits=VISITS)
+    fake.add_touchpoint("tp-2", name="Exit", value="exit")
+
+
+@pytest.mark.usefixtures("some_visits")
+async def test_a_list_becomes_a_table(client: DistinctClient) -> None:
+    table = await to_arrow(client.total_visits(TOUCHPOINT, offset=2, page_size=5))
+
+    assert table.schema.names == ["touchpoint_id", "user_id", "timestamp", "offset"]
+    assert [tuple(row.values()) for row in table.to_pylist()] == ROWS[2:]
+    assert table.schema.field("timestamp").type == pa.timestamp("us", "UTC")
+
+
+@pytest.mark.usefixtures("some_visits")
+async def test_a_table_goes_to_every_library(client: DistinctClient) -> None:
+    scans = await to_arrow(client.total_visits(TOUCHPOINT))
+    # By name, as duckdb finds it.
+    found: Any = duckdb.sql("select count(*), max(user_id) from scans")
+    assert found.fetchall() == [(len(VISITS), max(NASTY))]
+    frame = pl.DataFrame(scans)
+    assert frame["user_id"].to_list() == NASTY
+    assert frame["timestamp"].to_list() == [visit.timestamp for visit in VISITS]
+    assert as_rows(pd.DataFrame.from_arrow(scans)) == ROWS
+
+
+@pytest.mark.usefixtures("some_visits")
+async def test_other_lists_become_tables(client: DistinctClient) -> None:
+    listed = await to_arrow(client.touchpoints("exp-1"))
+    assert listed.to_pylist() == [
+        {
+            "touchpoint_id": TOUCHPOINT,
+            "name": "Door",
+            "value": "door",
+            "total_visits": len(VISITS),
+            "unique_visits": len(VISITS),
+        },
+        {
+            "touchpoint_id": "tp-2",
+            "name": "Exit",
+            "value": "exit",
+            "total_visits": 0,
+            "unique_visits": 0,
+        },
+    ]
+    across = await to_arrow(client.pages_across([TOUCHPOINT, TOUCHPOINT], page_size=4))
+    assert across.num_rows == 2 * len(VISITS)
+
+
+@pytest.mark.usefixtures("some_visits")
+async def test_nothing_is_a_table_with_columns(client: DistinctClient) -> None:
+    for pager in (client.total_visits("tp-2"), client.total_visits("tp-2", limit=0)):
+        table = await to_arrow(pager)
+        assert (table.num_rows, table.num_columns) == (0, 4)
+
+
+def test_pandas_is_not_loaded_for_it(tmp_path: Path) -> None:
+    code = f"""
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from distinct_async import Visit
+from distinct_async.export.formats import find_format
+from distinct_async.export.rows import ExportedTouchpoint
+form = find_format("parquet")
+gathered = form.gather("tp-1", 0)
+gathered.add([Visit("user-1", datetime(2024, 1, 1, tzinfo=UTC))])
+path = Path({str(tmp_path)!r})
+sink = form.open(path / "visits.parquet")
+sink.write(gathered)
+sink.close()
+form.write_touchpoints(path / "t", [ExportedTouchpoint(touchpoint_id="1", name="", value="")])
+print("pandas" in sys.modules)
+"""
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert shown.stdout == "False\n"

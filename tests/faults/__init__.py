@@ -1,0 +1,1 @@
+"""Tests of faults on the connection, the lifecycle and long runs."""

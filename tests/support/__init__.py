@@ -1,0 +1,1 @@
+"""Servers, faults, experiments and small tools that the tests share."""
