@@ -22,7 +22,16 @@ AnyVisitsType: TypeAlias = VisitsType | Literal["TOTAL", "UNIQUE"]
 
 
 # Walks create millions of these, so msgspec fills them straight from the document's names, and
-# the garbage collector does not track them: they cannot be part of a reference cycle.
+# the garbage collector does not track them: they cannot be part of a reference cycle. The decorator
+# only registers them with attrs, so that `fields`, `asdict` and `evolve` work as on other values.
+@attrs.frozen(
+    these={"user_id": attrs.field(), "timestamp": attrs.field()},
+    init=False,
+    repr=False,
+    eq=False,
+    slots=False,
+    match_args=False,
+)
 class Visit(
     msgspec.Struct,
     frozen=True,
@@ -38,18 +47,6 @@ class Visit(
 
     user_id: str
     timestamp: Annotated[datetime, msgspec.Meta(tz=True)]
-
-
-# Registers `Visit` with attrs, whose `fields`, `asdict` and `evolve` then work on it like on every
-# other value here. The class itself is msgspec's, and stays the same object.
-attrs.frozen(
-    these={"user_id": attrs.field(), "timestamp": attrs.field()},
-    init=False,
-    repr=False,
-    eq=False,
-    slots=False,
-    match_args=False,
-)(Visit)
 
 
 @attrs.frozen
