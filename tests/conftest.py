@@ -1,4 +1,4 @@
-"""What every test has: a clean environment, the document's examples, and servers."""
+"""Fixtures for every test: a clean environment, the API document's examples, and servers."""
 
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -13,8 +13,8 @@ from distinct_async.testing import FakeClock, FakeDistinct
 from tests.support.helpers import MockedHTTP
 from tests.support.raw_server import RawServer
 
-# The same examples every time, so that the commit alone decides. `--hypothesis-profile=explore`
-# looks further, elsewhere each time, and for the smallest example, which can take minutes.
+# CI runs the same examples every time, so a failure is due to the commit. The "explore" profile
+# (`--hypothesis-profile=explore`) draws new examples and shrinks failures, which can take minutes.
 hypothesis.settings.register_profile(
     "repeatable",
     derandomize=True,
@@ -39,7 +39,7 @@ FIXTURES = Path(__file__).parent / "fixtures"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--full-size", action="store_true", help="walk 100,003 visits in pages of 1 and 7, too"
+        "--full-size", action="store_true", help="also walk 100,003 visits in pages of 1 and 7"
     )
 
 
@@ -56,7 +56,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def example() -> Callable[[str], bytes]:
-    """Get one of the document's own JSON examples."""
+    """Read one of the API document's JSON examples by name."""
     return lambda name: (FIXTURES / f"{name}.json").read_bytes()
 
 
@@ -79,6 +79,13 @@ async def fake(fake_distinct: FakeDistinct) -> FakeDistinct:
 async def client(fake: FakeDistinct, clock: FakeClock) -> AsyncIterator[DistinctClient]:
     async with fake.client(runtime=clock.runtime) as client:
         yield client
+
+
+@pytest.fixture
+async def crowd() -> AsyncIterator[FakeDistinct]:
+    """Serve 30 touchpoints with 4,000 visits, divided unevenly."""
+    async with FakeDistinct.synthetic(touchpoints=30, visits=4_000) as fake:
+        yield fake
 
 
 @pytest.fixture

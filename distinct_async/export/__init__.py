@@ -2,7 +2,7 @@
 
 Parquet, Zstandard and tables need the extra ``arrow``: ``pip install 'distinct-async[arrow]'``.
 """
-# pyarrow has no types.
+# pyarrow is untyped.
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
 # pyright: reportUnknownParameterType=false
 
@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from distinct_async import Pager, VisitPage
-from distinct_async.export.exporter import ExportProgress, export_visits
+from distinct_async.export.exporter import ExportOptions, ExportProgress, export_visits
 from distinct_async.export.formats import FileFormat, require_arrow
 from distinct_async.export.summary import DatasetSummary, TouchpointCounts, summarize
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DatasetSummary",
+    "ExportOptions",
     "ExportProgress",
     "FileFormat",
     "TouchpointCounts",
@@ -30,19 +31,19 @@ __all__ = [
 
 
 async def to_arrow(pager: Pager[Any, Any] | AsyncIterable[VisitPage]) -> "pa.Table":
-    """Return the items of a list as a pyarrow Table, which any dataframe library can take.
+    """Return all items of a list as a pyarrow Table, which every dataframe library accepts.
 
     Visits have the columns ``touchpoint_id`` (dictionary-encoded), ``user_id``, ``timestamp``
-    (UTC, microseconds) and ``offset``, as in an export; touchpoints have ``touchpoint_id``,
+    (UTC, microseconds) and ``offset``, as in exported files. Touchpoints have ``touchpoint_id``,
     ``name``, ``value``, ``total_visits`` and ``unique_visits``.
 
     Args:
-        pager: What `DistinctClient.total_visits`, `unique_visits` or `touchpoints` returns; or
-            pages of visits, as `pages_across` gives.
+        pager: The value of `DistinctClient.total_visits`, `unique_visits` or `touchpoints`; or
+            pages of visits, such as those of `DistinctClient.pages_across`.
 
     Raises:
         ConfigurationError: pyarrow is not installed.
-        DistinctError: As for the items, which are lost then.
+        DistinctError: The walk failed; the items received before that are lost.
     """
     require_arrow("to_arrow")
-    return await import_module("distinct_async.export.arrow").table_of(pager)
+    return await import_module("distinct_async.export.formats.parquet").collect_table(pager)

@@ -1,4 +1,4 @@
-"""The client against the fake server, over sockets."""
+"""The client against the fake server over sockets."""
 
 import asyncio
 import gc
@@ -16,7 +16,6 @@ from distinct_async import (
     ConfigurationError,
     DecodeError,
     DistinctClient,
-    DistinctError,
     ExperienceMetrics,
     IncompleteListError,
     Limits,
@@ -34,7 +33,7 @@ from distinct_async import (
 )
 from distinct_async.testing import FakeClock, FakeDistinct, FakeRequest
 from distinct_async.testing.data import SyntheticVisits
-from tests.support.helpers import eventually, free_slots
+from tests.support.helpers import drain_walk, eventually, is_idle, spin
 
 START = datetime(2024, 1, 1, 10, tzinfo=UTC)
 TOTAL = 100_003
@@ -42,21 +41,21 @@ Change = Callable[[int, dict[str, Any]], None]
 
 
 def served(fake: FakeDistinct, touchpoint_id: str, *, unique: bool = False) -> list[Visit]:
-    """Return what the server holds, not what it sent."""
+    """Return the visits that the server holds."""
     source = fake._touchpoints[touchpoint_id].visits
     return list(source.slice(0, source.count(unique=unique), unique=unique))
 
 
 @pytest.fixture
 def small(fake: FakeDistinct) -> list[Visit]:
-    """Visits of tp-1: 400 of 40 users, in pages of 50 by default."""
+    """Add tp-1 with 400 visits by 40 users: eight pages of the default size."""
     visits = [Visit(f"user-{i % 40}", START + timedelta(minutes=i)) for i in range(400)]
     fake.add_touchpoint("tp-1", name="Entry Scan", value="entry_scan", visits=visits)
     return visits
 
 
 def change_pages(fake: FakeDistinct, change: Change) -> None:
-    """Let `change` alter each page's details, given its offset."""
+    """Have the server pass the offset and touchpoint of every page to `change`."""
 
     async def intercept(request: FakeRequest, payload: dict[str, Any]) -> dict[str, Any]:
         change(int(request.parameters["offset"]), payload["data"]["touchpoints"])
@@ -65,19 +64,10 @@ def change_pages(fake: FakeDistinct, change: Change) -> None:
     fake.intercept = intercept
 
 
-async def drain(pager: Pager[Visit, VisitPage]) -> tuple[list[Visit], DistinctError]:
-    """Return what a walk delivers before it fails, and how it does."""
-    items: list[Visit] = []
-    with pytest.raises(DistinctError) as caught:
-        async for item in pager:
-            items.append(item)  # noqa: PERF401 - what came before an error counts
-    return items, caught.value
-
-
 # --- Single calls
 
 
-async def test_the_documents_experience(fake: FakeDistinct, client: DistinctClient) -> None:
+async def test_the_example_of_the_api_document(fake: FakeDistinct, client: DistinctClient) -> None:
     fake.add_touchpoint("tp-1", name="Entry Scan", value="entry_scan")
     fake.add_touchpoint("tp-2", name="Exit Scan", value="exit_scan")
     for user, day, touchpoint in [(1, 1, 1), (2, 2, 1), (1, 3, 1), (1, 3, 2)]:
@@ -105,7 +95,7 @@ async def test_the_documents_experience(fake: FakeDistinct, client: DistinctClie
     assert (page.total, page.offset, page.page_size, page.next_offset) == (2, 0, 50, None)
 
 
-async def test_no_parameter_is_sent_that_was_not_given(
+async def test_omitted_arguments_are_not_sent(
     fake: FakeDistinct, client: DistinctClient, small: list[Visit]
 ) -> None:
     await client.touchpoint_metrics("tp-1")
@@ -140,7 +130,7 @@ async def test_no_parameter_is_sent_that_was_not_given(
         ("prefetch", lambda c: c.unique_visits("t", prefetch=0)),
     ],
 )
-async def test_bad_arguments_are_refused_before_any_request(
+async def test_invalid_arguments_are_refused_before_any_request(
     fake: FakeDistinct, client: DistinctClient, name: str, call: Callable[[Any], Any]
 ) -> None:
     with pytest.raises(ConfigurationError, match=f"^{name} must "):
@@ -149,7 +139,7 @@ async def test_bad_arguments_are_refused_before_any_request(
     assert not fake.requests
 
 
-async def test_errors_of_the_document(
+async def test_documented_errors_raise_their_class(
     fake: FakeDistinct, client: DistinctClient, small: list[Visit]
 ) -> None:
     with pytest.raises(NotFoundError, match="Experience not found"):
@@ -167,7 +157,7 @@ async def test_errors_of_the_document(
         await client.touchpoint_metrics("tp-1")
 
 
-# --- The walk at full length
+# --- Complete walks
 
 
 async def check_walk(
@@ -180,11 +170,11 @@ async def check_walk(
 @pytest.mark.slow
 @pytest.mark.parametrize("prefetch", [1, 4, 16])
 @pytest.mark.parametrize("page_size", [None, 1, 7, 50, 1000])
-async def test_every_visit_once_and_in_order(
+async def test_a_walk_delivers_every_visit_once_and_in_order(
     page_size: int | None, prefetch: int, *, full_size: bool
 ) -> None:
-    # Pages of 1 and 7 take 100,003 and 14,287 requests: --full-size walks them all, and else
-    # the last 2,000 visits of the same list. tests/test_pagination.py walks all in memory.
+    # Pages of 1 and 7 take 100,003 and 14,287 requests. Without --full-size, they cover only the
+    # last 2,000 visits; test_pagination.py walks the whole list in memory.
     offset = TOTAL - 2_000 if page_size in (1, 7) and not full_size else 0
     async with FakeDistinct.synthetic(touchpoints=1, visits=TOTAL) as fake, fake.client() as client:
         expected = served(fake, "tp-1")
@@ -196,7 +186,7 @@ async def test_every_visit_once_and_in_order(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("prefetch", [1, 4, 16])
-async def test_every_visit_of_a_server_that_clamps(prefetch: int) -> None:
+async def test_a_clamping_server_delivers_every_visit(prefetch: int) -> None:
     async with FakeDistinct.synthetic(touchpoints=1, visits=TOTAL) as fake, fake.client() as client:
         fake.max_page_size = 100
         pager = client.total_visits("tp-1", page_size=1_000, prefetch=prefetch)
@@ -207,7 +197,7 @@ async def test_every_visit_of_a_server_that_clamps(prefetch: int) -> None:
 @pytest.mark.parametrize(
     ("offset", "limit"), [(100_000, None), (0, 777), (99_950, 20), (99_990, 1_000), (5, 0)]
 )
-async def test_offset_and_limit(offset: int, limit: int | None) -> None:
+async def test_offset_and_limit_select_a_slice(offset: int, limit: int | None) -> None:
     async with FakeDistinct.synthetic(touchpoints=1, visits=TOTAL) as fake, fake.client() as client:
         stop = None if limit is None else offset + limit
         for walk, unique in ((client.total_visits, False), (client.unique_visits, True)):
@@ -216,7 +206,7 @@ async def test_offset_and_limit(offset: int, limit: int | None) -> None:
 
 
 @pytest.mark.slow
-async def test_every_unique_visit() -> None:
+async def test_a_walk_delivers_every_unique_visit_once() -> None:
     async with FakeDistinct.synthetic(touchpoints=1, visits=TOTAL) as fake, fake.client() as client:
         visits = await client.unique_visits("tp-1", page_size=1_000).collect()
 
@@ -224,52 +214,54 @@ async def test_every_unique_visit() -> None:
         assert len({visit.user_id for visit in visits}) == len(visits) == -(-TOTAL // 3)
 
 
-async def test_every_touchpoint_of_an_experience(client: DistinctClient) -> None:
-    for paged in (True, False):
-        async with FakeDistinct.synthetic(touchpoints=120, visits=5_000) as fake:
-            fake.page_touchpoints = paged
-            async with fake.client() as own:
-                for page_size in (None, 7, 1_000):
-                    listed = await own.touchpoints("exp-1", page_size=page_size).collect()
-                    assert [t.id for t in listed] == [f"tp-{i}" for i in range(1, 121)]
-                    assert sum(t.total_visits for t in listed) == 5_000
-                pages = [page async for page in own.touchpoints("exp-1").pages()]
-                assert [page.offset for page in pages] == ([0, 50, 100] if paged else [0])
-                assert pages[0].next_offset == (50 if paged else None)
+@pytest.mark.parametrize("paged", [True, False])
+async def test_touchpoints_lists_every_touchpoint_whether_paged_or_not(*, paged: bool) -> None:
+    async with (
+        FakeDistinct.synthetic(touchpoints=120, visits=5_000) as fake,
+        fake.client() as client,
+    ):
+        fake.page_touchpoints = paged
+        for page_size in (None, 7, 1_000):
+            listed = await client.touchpoints("exp-1", page_size=page_size).collect()
+            assert [t.id for t in listed] == [f"tp-{i}" for i in range(1, 121)]
+            assert sum(t.total_visits for t in listed) == 5_000
+        pages = [page async for page in client.touchpoints("exp-1").pages()]
+        assert [page.offset for page in pages] == ([0, 50, 100] if paged else [0])
+        assert pages[0].next_offset == (50 if paged else None)
 
 
-# --- Servers whose pages do not add up
+# --- Servers whose pages contradict each other
 
 
-async def test_an_ignored_offset(
+async def test_a_server_that_ignores_the_offset_raises_repeated_page(
     fake: FakeDistinct, client: DistinctClient, small: list[Visit]
 ) -> None:
     fake.ignore_offset = True
 
-    items, error = await drain(client.total_visits("tp-1"))
+    items, error = await drain_walk(client.total_visits("tp-1"))
 
     assert isinstance(error, RepeatedPageError)
     assert (error.requested, error.returned, error.next_offset) == (50, 0, 50)
     assert (items, error.touchpoint_id) == (small[:50], "tp-1")
 
 
-async def test_an_ignored_offset_that_is_denied(
+async def test_an_ignored_offset_is_detected_though_the_page_claims_the_right_one(
     fake: FakeDistinct, client: DistinctClient, small: list[Visit]
 ) -> None:
-    def deny(offset: int, touchpoint: dict[str, Any]) -> None:
+    def claim_offset(offset: int, touchpoint: dict[str, Any]) -> None:
         touchpoint["totalVisitsDetails"]["pagination"]["offset"] = offset
 
     fake.ignore_offset = True
-    change_pages(fake, deny)
+    change_pages(fake, claim_offset)
 
-    items, error = await drain(client.total_visits("tp-1"))
+    items, error = await drain_walk(client.total_visits("tp-1"))
 
     assert isinstance(error, RepeatedPageError)
     assert (error.requested, error.returned, error.next_offset) == (50, 0, 50)
     assert items == small[:50]
 
 
-async def test_an_empty_page_early(
+async def test_an_empty_page_before_the_end_raises_incomplete_list(
     fake: FakeDistinct, client: DistinctClient, small: list[Visit]
 ) -> None:
     def empty(offset: int, touchpoint: dict[str, Any]) -> None:
@@ -278,14 +270,14 @@ async def test_an_empty_page_early(
 
     change_pages(fake, empty)
 
-    items, error = await drain(client.total_visits("tp-1"))
+    items, error = await drain_walk(client.total_visits("tp-1"))
 
     assert isinstance(error, IncompleteListError)
     assert (error.expected, error.received, error.next_offset) == (400, 150, 150)
     assert items == small[:150]
 
 
-async def test_a_short_page_in_the_middle(
+async def test_the_gap_after_a_short_page_is_filled(
     fake: FakeDistinct, client: DistinctClient, small: list[Visit]
 ) -> None:
     def shorten(offset: int, touchpoint: dict[str, Any]) -> None:
@@ -299,7 +291,7 @@ async def test_a_short_page_in_the_middle(
     assert offsets == [0, 50, 100, 113, 150, 200, 250, 263, 300, 350]
 
 
-async def test_a_total_that_grows(
+async def test_a_growing_list_is_walked_to_its_latest_end(
     fake: FakeDistinct, client: DistinctClient, small: list[Visit]
 ) -> None:
     async def scan_more(request: FakeRequest, payload: dict[str, Any]) -> dict[str, Any]:
@@ -316,7 +308,7 @@ async def test_a_total_that_grows(
     assert len(items) == 475
 
 
-async def test_a_total_that_shrinks(
+async def test_a_shrinking_total_raises_list_changed(
     fake: FakeDistinct, client: DistinctClient, small: list[Visit]
 ) -> None:
     def shrink(offset: int, touchpoint: dict[str, Any]) -> None:
@@ -324,33 +316,33 @@ async def test_a_total_that_shrinks(
 
     change_pages(fake, shrink)
 
-    items, error = await drain(client.total_visits("tp-1"))
+    items, error = await drain_walk(client.total_visits("tp-1"))
 
     assert isinstance(error, ListChangedError)
     assert (error.before, error.after, error.next_offset) == (400, 399, 200)
     assert items == small[:200]
 
 
-async def test_a_wrong_item_is_named_and_all_before_its_page_delivered(
+async def test_a_malformed_item_is_named_and_all_pages_before_it_are_delivered(
     fake: FakeDistinct, client: DistinctClient, small: list[Visit]
 ) -> None:
-    def spoil(offset: int, touchpoint: dict[str, Any]) -> None:
+    def remove_user(offset: int, touchpoint: dict[str, Any]) -> None:
         if offset == 100:
             touchpoint["totalVisitsDetails"]["items"][3]["userId"] = None
 
-    change_pages(fake, spoil)
+    change_pages(fake, remove_user)
 
-    items, error = await drain(client.total_visits("tp-1"))
+    items, error = await drain_walk(client.total_visits("tp-1"))
 
     assert isinstance(error, DecodeError)
     assert error.path == "data.touchpoints.totalVisitsDetails.items[3].userId"
     assert (items, error.next_offset, error.attempts) == (small[:100], 100, 1)
 
 
-# --- Failing and going on
+# --- Failing and resuming
 
 
-async def test_one_page_is_retried_and_not_the_walk(
+async def test_a_failed_page_is_retried_without_repeating_others(
     fake: FakeDistinct, client: DistinctClient, small: list[Visit]
 ) -> None:
     fake.fail_rate = 0.2
@@ -359,7 +351,7 @@ async def test_one_page_is_retried_and_not_the_walk(
     assert 40 < len(fake.requests) < 60
 
 
-async def test_going_on_at_next_offset_gives_the_exact_rest(
+async def test_resuming_at_next_offset_delivers_exactly_the_rest(
     fake: FakeDistinct, client: DistinctClient, small: list[Visit]
 ) -> None:
     async def break_at_250(request: FakeRequest, payload: dict[str, Any]) -> Any:
@@ -368,7 +360,7 @@ async def test_going_on_at_next_offset_gives_the_exact_rest(
         return payload
 
     fake.intercept = break_at_250
-    items, error = await drain(client.total_visits("tp-1"))
+    items, error = await drain_walk(client.total_visits("tp-1"))
     assert isinstance(error, ServerError)
     assert (error.attempts, error.next_offset, error.touchpoint_id) == (5, 250, "tp-1")
 
@@ -378,7 +370,7 @@ async def test_going_on_at_next_offset_gives_the_exact_rest(
     assert items + rest == small
 
 
-# --- Walks and the client's life
+# --- Concurrent, abandoned and cancelled walks
 
 
 async def test_two_walks_on_one_client_interleave(
@@ -395,7 +387,7 @@ async def test_two_walks_on_one_client_interleave(
     assert [visit async for visit in unique_walk] == []
 
 
-async def test_many_walks_at_once_share_the_slots(fake: FakeDistinct, small: list[Visit]) -> None:
+async def test_concurrent_walks_share_the_slots(fake: FakeDistinct, small: list[Visit]) -> None:
     async with fake.client(limits=Limits(concurrency=2)) as client:
         walks = [client.total_visits("tp-1", page_size=11, prefetch=8) for _ in range(12)]
         assert await asyncio.gather(*(walk.collect() for walk in walks)) == [small] * 12
@@ -412,59 +404,56 @@ async def test_an_abandoned_walk_leaves_no_task_after_aclose(
         taken.append(visit)
         if len(taken) == 20:
             break
-    assert client._session._tasks
+    assert client.stats.tasks > 0
 
     await client.aclose()
 
-    assert not client._session._tasks
-    assert not client._session._requests
+    assert is_idle(client)
     assert await eventually(lambda: asyncio.all_tasks() == before)
     assert taken == small[:20]
-    # The generator is still here; what it has not delivered cannot be had any more.
+    # The generator is still open, but only its buffered pages are left.
     with pytest.raises(ClientClosedError) as caught:
         async for visit in walk:
-            taken.append(visit)  # noqa: PERF401 - what came before an error counts
+            taken.append(visit)  # noqa: PERF401 - keep the items delivered before the error
     assert caught.value.next_offset == len(taken)
     assert taken == small[: len(taken)]
 
 
-async def test_a_dropped_walk_is_ended_by_python(
+async def test_an_abandoned_walk_ends_when_it_is_collected(
     fake: FakeDistinct, client: DistinctClient, small: list[Visit]
 ) -> None:
     async for _ in client.total_visits("tp-1", page_size=1, prefetch=8):
         break
     gc.collect()
 
-    assert await eventually(lambda: not client._session._tasks)
+    assert await eventually(lambda: client.stats.tasks == 0)
 
 
-async def test_aclosing_ends_a_walk_at_once(
+async def test_aclosing_ends_a_walk_immediately(
     fake: FakeDistinct, client: DistinctClient, small: list[Visit]
 ) -> None:
     async with aclosing(aiter(client.total_visits("tp-1", page_size=1, prefetch=8))) as walk:
         async for _ in walk:
             break
 
-    assert not client._session._tasks
+    assert client.stats.tasks == 0
     assert await client.total_visits("tp-1").collect() == small
 
 
 @pytest.mark.slow
-async def test_a_walk_can_be_cancelled_anywhere_and_the_client_goes_on(
+async def test_a_walk_can_be_cancelled_at_any_turn_without_harming_the_client(
     fake: FakeDistinct, client: DistinctClient, small: list[Visit]
 ) -> None:
     turns = 0
     while True:
         task = asyncio.create_task(client.total_visits("tp-1", page_size=10).collect())
-        for _ in range(turns):
-            await asyncio.sleep(0)
+        await spin(turns)
         if task.done():
             break
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert not client._session._tasks
-        assert await free_slots(client) == Limits().concurrency
+        assert is_idle(client)
         turns += 1
 
     assert turns > 40
@@ -479,7 +468,7 @@ async def test_memory_is_bounded_by_the_window(clock: FakeClock) -> None:
     ):
         for number in range(1, 30):
             page = await anext(pages)
-            await eventually(lambda: all(task.done() for task in client._session._tasks))
+            await eventually(lambda: is_idle(client))
             assert page.offset == (number - 1) * 10
             assert len(fake.requests) - number <= 5
     assert isinstance(fake._touchpoints["tp-1"].visits, SyntheticVisits)

@@ -12,7 +12,7 @@ from distinct_async import (
     Timeouts,
 )
 from distinct_async._secrets import ApiKey, Secret
-from tests.support.helpers import KEY, shown_of
+from tests.support.helpers import KEY, shown_by
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_an_unusable_key_is_refused_without_showing_it(key: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"^api_key must be") as caught:
         DistinctClient(key)
 
-    assert KEY not in shown_of(caught.value)
+    assert KEY not in shown_by(caught.value)
 
 
 def test_the_key_hides_itself() -> None:
@@ -142,5 +142,5 @@ def test_unusable_base_urls(url: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"^base_url must be") as caught:
         DistinctClient(KEY, base_url=url)
 
-    assert "secret" not in shown_of(caught.value)
+    assert "secret" not in shown_by(caught.value)
     assert caught.value.__context__ is None

@@ -1,3 +1,5 @@
+"""The error tree: messages, context, pickling and groups."""
+
 import copy
 import pickle
 from typing import Any
@@ -50,7 +52,7 @@ SAMPLES: list[DistinctError] = [
 ]
 
 
-def test_samples_are_every_class_of_the_tree() -> None:
+def test_the_samples_cover_the_error_tree() -> None:
     classes = {value for value in vars(errors).values() if isinstance(value, type)}
     tree = {cls for cls in classes if issubclass(cls, DistinctError)}
 
@@ -69,7 +71,7 @@ def test_every_error_survives_pickling_and_copying(error: DistinctError, protoco
         assert str(twin) == str(error)
 
 
-def test_the_context_is_part_of_the_message() -> None:
+def test_the_message_includes_the_context() -> None:
     error = NotFoundError(404, "Touchpoint not found")
     assert str(error) == "the server answered 404: Touchpoint not found"
 
@@ -85,21 +87,21 @@ def test_a_configuration_error_is_a_value_error() -> None:
     ("error", "hint"),
     [(PermissionDeniedError(403), "allow-list"), (AuthenticationError(401), "API key")],
 )
-def test_errors_that_the_user_can_mend_say_how(error: DistinctError, hint: str) -> None:
+def test_an_access_error_hints_at_the_fix(error: DistinctError, hint: str) -> None:
     assert hint in str(error)
 
 
 @pytest.mark.parametrize("status", [200, 400, 401, 403, 404, 405, 409, 501, 505])
-def test_statuses_that_another_attempt_would_repeat(status: int) -> None:
+def test_a_permanent_status_is_not_retryable(status: int) -> None:
     assert not StatusError(status).retryable
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
-def test_statuses_that_another_attempt_may_mend(status: int) -> None:
+def test_a_transient_status_is_retryable(status: int) -> None:
     assert StatusError(status).retryable
 
 
-def test_failures_that_all_other_requests_would_share() -> None:
+def test_only_errors_that_affect_every_request_are_fatal() -> None:
     fatal = {type(error) for error in SAMPLES if error.fatal}
 
     assert fatal == {ClientClosedError, AuthenticationError, PermissionDeniedError}
@@ -115,13 +117,13 @@ def group() -> FanOutError:
     return group
 
 
-def test_a_group_maps_touchpoints_to_their_failures(group: FanOutError) -> None:
+def test_a_fan_out_error_maps_touchpoints_to_their_failures(group: FanOutError) -> None:
     assert list(group.failures) == ["tp-1", "tp-2"]
     assert group.failures["tp-2"].next_offset == 50
     assert str(group).startswith("2 of 9 touchpoints failed")
 
 
-def test_of_an_id_that_failed_twice_the_first_offset_counts() -> None:
+def test_the_lowest_offset_wins_if_a_touchpoint_failed_twice() -> None:
     errors = [NotFoundError(404) for _ in range(4)]
     for error, offset in zip(errors, [50, None, 0, 100], strict=True):
         error.touchpoint_id, error.next_offset = "tp-1", offset
@@ -130,7 +132,7 @@ def test_of_an_id_that_failed_twice_the_first_offset_counts() -> None:
     assert FanOutError("failed", errors).failures == {"tp-1": errors[2]}
 
 
-def test_a_group_is_caught_by_what_is_in_it(group: FanOutError) -> None:
+def test_except_star_splits_a_fan_out_error_by_type(group: FanOutError) -> None:
     caught: list[Any] = []
     try:
         raise group
@@ -144,7 +146,7 @@ def test_a_group_is_caught_by_what_is_in_it(group: FanOutError) -> None:
     assert [part.started for part in caught] == [9, 9]
 
 
-def test_a_group_survives_pickling(group: FanOutError) -> None:
+def test_a_fan_out_error_survives_pickling(group: FanOutError) -> None:
     twin = pickle.loads(pickle.dumps(group))
 
     assert str(twin) == str(group)

@@ -1,55 +1,37 @@
-"""The walk against a list in memory, so that every interleaving can be had."""
+"""The walk over a list in memory, so that tests control every interleaving."""
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable
 from contextlib import aclosing
 from datetime import timedelta
-from typing import Any
 
 import attrs
 import pytest
 
 from distinct_async import (
-    ClientClosedError,
-    DistinctError,
     IncompleteListError,
     ListChangedError,
-    Page,
-    Pager,
     RepeatedPageError,
-    ServerError,
-    TouchpointPage,
-    TouchpointSummary,
-    TransportError,
     Visit,
     VisitPage,
     VisitsType,
-    pagination,
 )
-from distinct_async._walk import Source, watch_touchpoints
-from tests.support.helpers import eventually
-from tests.support.list_server import DEFAULT_PAGE_SIZE, START, ListServer, make_visits
+from tests.support.helpers import drain_walk, spin
+from tests.support.list_server import (
+    DEFAULT_PAGE_SIZE,
+    START,
+    ListServer,
+    make_visits,
+)
 
-
-async def drain(pager: Pager[Visit, VisitPage]) -> tuple[list[Visit], DistinctError | None]:
-    """Return what a walk delivers, and how it fails."""
-    items: list[Visit] = []
-    try:
-        async for item in pager:
-            items.append(item)  # noqa: PERF401 - what came before an error counts
-    except DistinctError as error:
-        return items, error
-    return items, None
-
-
-# --- What is delivered
+# --- Delivery
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("prefetch", [1, 4, 16])
 @pytest.mark.parametrize("page_size", [None, 1, 7, 50, 1000])
-async def test_every_item_once_and_in_order(page_size: int | None, prefetch: int) -> None:
+async def test_a_walk_delivers_every_item_once_and_in_order(
+    page_size: int | None, prefetch: int
+) -> None:
     server = ListServer(make_visits(100_003))
 
     assert await server.pager(page_size=page_size, prefetch=prefetch).collect() == server.visits
@@ -61,7 +43,7 @@ async def test_every_item_once_and_in_order(page_size: int | None, prefetch: int
 @pytest.mark.parametrize("total", [0, 1, 2, 49, 50, 51, 99, 100, 101, 350])
 @pytest.mark.parametrize("offset", [0, 1, 49, 50, 51, 100, 400])
 @pytest.mark.parametrize("limit", [None, 0, 1, 49, 50, 51, 1000])
-async def test_offset_and_limit_are_a_slice(total: int, offset: int, limit: int | None) -> None:
+async def test_offset_and_limit_select_a_slice(total: int, offset: int, limit: int | None) -> None:
     stop = None if limit is None else offset + limit
     for page_size in (None, 3, 50):
         for largest_page in (7, 1000):
@@ -72,21 +54,21 @@ async def test_offset_and_limit_are_a_slice(total: int, offset: int, limit: int 
             assert all(at < offset + (limit or total + 1) for at, _ in server.requests)
 
 
-async def test_a_limit_asks_for_no_more_than_it_needs() -> None:
+async def test_the_last_page_size_is_cut_to_the_limit() -> None:
     server = ListServer(make_visits(500))
 
     assert await server.pager(limit=130, page_size=100).collect() == server.visits[:130]
     assert server.requests == [(0, 100), (100, 30)]
 
 
-async def test_a_limit_of_nothing_asks_nothing() -> None:
+async def test_a_limit_of_zero_sends_no_request() -> None:
     server = ListServer(make_visits(5))
 
     assert [page async for page in server.pager(limit=0).pages()] == []
     assert server.requests == []
 
 
-async def test_pages_tell_their_place() -> None:
+async def test_pages_carry_their_offset_and_the_total() -> None:
     server = ListServer(make_visits(120))
 
     pages = [page async for page in server.pager(limit=110).pages()]
@@ -97,7 +79,7 @@ async def test_pages_tell_their_place() -> None:
 
 
 @pytest.mark.parametrize(("total", "offset"), [(0, 0), (10, 10), (10, 25)])
-async def test_an_empty_list_has_one_empty_page(total: int, offset: int) -> None:
+async def test_an_empty_list_yields_one_empty_page(total: int, offset: int) -> None:
     server = ListServer(make_visits(total))
 
     (page,) = [page async for page in server.pager(offset=offset).pages()]
@@ -105,7 +87,7 @@ async def test_an_empty_list_has_one_empty_page(total: int, offset: int) -> None
     assert (page.items, page.total, page.next_offset) == ((), total, None)
 
 
-async def test_a_pager_is_a_value_and_every_iteration_a_walk() -> None:
+async def test_each_iteration_of_a_pager_is_a_new_walk() -> None:
     server = ListServer(make_visits(60))
     pager = server.pager(offset=5, page_size=20)
     assert server.requests == []
@@ -115,7 +97,7 @@ async def test_a_pager_is_a_value_and_every_iteration_a_walk() -> None:
     assert len(server.requests) == 6
 
 
-async def test_the_order_holds_whatever_answers_first() -> None:
+async def test_items_stay_in_order_when_responses_arrive_out_of_order() -> None:
     server = ListServer(make_visits(2_000), turns=lambda number: 40 - (number * 7) % 40)
 
     assert await server.pager(page_size=13, prefetch=16).collect() == server.visits
@@ -124,14 +106,13 @@ async def test_the_order_holds_whatever_answers_first() -> None:
 # --- The window
 
 
-async def test_the_window_starts_slowly_and_is_never_exceeded() -> None:
+async def test_the_window_doubles_up_to_prefetch() -> None:
     server = ListServer(make_visits(2_000))
     async with aclosing(server.pager(page_size=10, prefetch=16).pages()) as pages:
         ahead: list[int] = []
         async for page in pages:
-            # A slow consumer: all that may be fetched meanwhile is.
-            for _ in range(50):
-                await asyncio.sleep(0)
+            # A slow consumer lets the walk fetch all it may.
+            await spin()
             ahead.append(len(server.requests) - page.offset // 10 - 1)
             if len(ahead) == 12:
                 break
@@ -139,24 +120,23 @@ async def test_the_window_starts_slowly_and_is_never_exceeded() -> None:
     assert ahead == [2, 4, 8, *[16] * 9]
 
 
-async def test_the_first_page_comes_alone() -> None:
+async def test_nothing_is_prefetched_before_the_first_page() -> None:
     server = ListServer(make_visits(500), turns=lambda _: 20)
     walk = aiter(server.pager(prefetch=16))
     first = asyncio.ensure_future(anext(walk))
-    for _ in range(10):
-        await asyncio.sleep(0)
+    await spin(10)
 
     assert len(server.requests) == 1
     assert await first == server.visits[0]
     await walk.aclose()
 
 
-# --- Servers that give other pages than those asked for
+# --- Servers that return other page sizes than requested
 
 
 @pytest.mark.parametrize("page_size", [None, 100, 1000])
 @pytest.mark.parametrize("echo", ["honest", "asked"])
-async def test_a_clamping_server_is_followed(page_size: int | None, echo: str) -> None:
+async def test_the_walk_adopts_a_clamped_page_size(page_size: int | None, echo: str) -> None:
     def change(_: int, page: VisitPage) -> VisitPage:
         return page if echo == "honest" else attrs.evolve(page, page_size=page_size or 50)
 
@@ -168,7 +148,7 @@ async def test_a_clamping_server_is_followed(page_size: int | None, echo: str) -
 
 @pytest.mark.parametrize("kept", [1, 20, 49])
 @pytest.mark.parametrize("page_size", [None, 50])
-async def test_a_short_page_is_a_gap_that_is_filled(kept: int, page_size: int | None) -> None:
+async def test_the_gap_after_a_short_page_is_filled(kept: int, page_size: int | None) -> None:
     short = {100, 250}
 
     def change(offset: int, page: VisitPage) -> VisitPage:
@@ -183,7 +163,7 @@ async def test_a_short_page_is_a_gap_that_is_filled(kept: int, page_size: int | 
     assert len(server.requests) == 9 + 2
 
 
-async def test_a_short_first_page_does_not_slow_the_walk_down_for_good() -> None:
+async def test_a_short_first_page_does_not_shorten_all_later_requests() -> None:
     def change(offset: int, page: VisitPage) -> VisitPage:
         return attrs.evolve(page, items=page.items[:1]) if offset == 0 else page
 
@@ -193,7 +173,7 @@ async def test_a_short_first_page_does_not_slow_the_walk_down_for_good() -> None
     assert len(server.requests) <= 5_000 / 50 + 10
 
 
-async def test_a_server_that_gives_more_than_before_repeats_nothing() -> None:
+async def test_growing_pages_repeat_no_item() -> None:
     server = ListServer(make_visits(1_000), largest_page=10)
 
     def change(offset: int, page: VisitPage) -> VisitPage:
@@ -205,16 +185,16 @@ async def test_a_server_that_gives_more_than_before_repeats_nothing() -> None:
     assert await server.pager(page_size=100, prefetch=8).collect() == server.visits
 
 
-# --- Servers whose pages do not add up
+# --- Servers whose pages contradict each other
 
 
-async def test_an_empty_page_before_the_total() -> None:
+async def test_an_empty_page_before_the_total_raises_incomplete_list() -> None:
     server = ListServer(
         make_visits(300),
         change=lambda offset, page: attrs.evolve(page, items=()) if offset == 150 else page,
     )
 
-    items, error = await drain(server.pager())
+    items, error = await drain_walk(server.pager())
 
     assert isinstance(error, IncompleteListError)
     assert (error.expected, error.received) == (300, 150)
@@ -222,22 +202,22 @@ async def test_an_empty_page_before_the_total() -> None:
     assert items == server.visits[:150]
 
 
-async def test_an_empty_first_page_before_the_total() -> None:
+async def test_an_empty_first_page_before_the_total_raises_incomplete_list() -> None:
     server = ListServer(make_visits(3), change=lambda _, page: attrs.evolve(page, items=()))
 
-    items, error = await drain(server.pager())
+    items, error = await drain_walk(server.pager())
 
     assert isinstance(error, IncompleteListError)
     assert (items, error.expected, error.received, error.next_offset) == ([], 3, 0, 0)
 
 
 @pytest.mark.parametrize("prefetch", [1, 4, 16])
-async def test_a_server_that_says_it_ignored_the_offset(prefetch: int) -> None:
+async def test_a_page_that_admits_another_offset_raises_repeated_page(prefetch: int) -> None:
     server = ListServer(make_visits(300))
-    first = await server.fetch(0, None)
+    first = await anext(server.pager().pages())
     server.change = lambda _, __: first
 
-    items, error = await drain(server.pager(prefetch=prefetch))
+    items, error = await drain_walk(server.pager(prefetch=prefetch))
 
     assert isinstance(error, RepeatedPageError)
     assert (error.requested, error.returned, error.next_offset) == (50, 0, 50)
@@ -245,35 +225,37 @@ async def test_a_server_that_says_it_ignored_the_offset(prefetch: int) -> None:
 
 
 @pytest.mark.parametrize("limit", [None, 60])
-async def test_a_server_that_denies_having_ignored_the_offset(limit: int | None) -> None:
+async def test_a_repeated_page_is_detected_though_it_claims_the_right_offset(
+    limit: int | None,
+) -> None:
     server = ListServer(make_visits(300))
     server.change = lambda _, page: attrs.evolve(
         page, items=tuple(server.visits[: len(page.items)])
     )
 
-    items, error = await drain(server.pager(limit=limit, page_size=50))
+    items, error = await drain_walk(server.pager(limit=limit, page_size=50))
 
     assert isinstance(error, RepeatedPageError)
     assert (error.requested, error.returned, error.next_offset) == (50, 0, 50)
     assert items == server.visits[:50]
 
 
-async def test_equal_pages_of_one_moment_are_let_pass_among_total_visits() -> None:
+async def test_equal_pages_of_one_moment_are_valid_among_total_visits() -> None:
     server = ListServer([Visit("user-1", START)] * 10)
 
     assert await server.pager(page_size=2).collect() == server.visits
 
 
-async def test_a_user_who_comes_twice_among_unique_visits_is_a_repeated_page() -> None:
+async def test_a_user_listed_twice_among_unique_visits_raises_repeated_page() -> None:
     server = ListServer([Visit("user-1", START)] * 10, kind=VisitsType.UNIQUE)
 
-    items, error = await drain(server.pager(page_size=1))
+    items, error = await drain_walk(server.pager(page_size=1))
 
     assert isinstance(error, RepeatedPageError)
     assert (len(items), error.requested, error.returned) == (1, 1, 0)
 
 
-async def test_a_total_that_shrinks() -> None:
+async def test_a_shrinking_total_raises_list_changed() -> None:
     server = ListServer(make_visits(300))
 
     def change(offset: int, page: VisitPage) -> VisitPage:
@@ -283,7 +265,7 @@ async def test_a_total_that_shrinks() -> None:
 
     server.change = change
 
-    items, error = await drain(server.pager())
+    items, error = await drain_walk(server.pager())
 
     assert isinstance(error, ListChangedError)
     assert (error.before, error.after, error.next_offset) == (300, 299, 100)
@@ -291,8 +273,8 @@ async def test_a_total_that_shrinks() -> None:
 
 
 @pytest.mark.parametrize("late", [50, 100])
-async def test_totals_of_answers_that_overlap_prove_no_shrinking(late: int) -> None:
-    """Of two requests in flight, one counts a new visit and one not; either may come first."""
+async def test_a_smaller_total_from_a_concurrent_request_is_no_change(late: int) -> None:
+    """Of two concurrent requests, only one counts a new visit; either may be answered first."""
     server = ListServer(make_visits(200), turns=lambda number: 30 if number * 50 == late else 1)
     newest = Visit("late", START + timedelta(days=1))
 
@@ -310,7 +292,7 @@ async def test_totals_of_answers_that_overlap_prove_no_shrinking(late: int) -> N
 
 @pytest.mark.parametrize("prefetch", [1, 4])
 @pytest.mark.parametrize("grow_at", [0, 50, 100, 150, 199])
-async def test_a_total_that_grows_is_walked_to_its_newest_end(prefetch: int, grow_at: int) -> None:
+async def test_a_growing_list_is_walked_to_its_latest_end(prefetch: int, grow_at: int) -> None:
     server = ListServer(make_visits(199))
     more = make_visits(120)
 
@@ -328,8 +310,8 @@ async def test_a_total_that_grows_is_walked_to_its_newest_end(prefetch: int, gro
     assert len(items) == (319 if grow_at < 199 else 199)
 
 
-async def test_a_page_of_more_than_the_total_is_asked_about_again() -> None:
-    """A visit came between the server's counting and its listing: the next count has it."""
+async def test_a_page_beyond_the_total_makes_the_walk_check_the_total_again() -> None:
+    """A visit arrived after the server counted and before it listed; the next count has it."""
     server = ListServer(make_visits(101))
     server.change = lambda offset, page: attrs.evolve(page, total=100) if offset < 101 else page
 
@@ -337,250 +319,17 @@ async def test_a_page_of_more_than_the_total_is_asked_about_again() -> None:
     assert server.requests[-1] == (101, 60)
 
 
-async def test_a_page_of_more_than_the_total_that_is_never_explained() -> None:
+async def test_a_page_beyond_a_total_that_never_grows_raises_incomplete_list() -> None:
     server = ListServer(make_visits(3), change=lambda _, page: attrs.evolve(page, total=2))
 
-    items, error = await drain(server.pager())
+    items, error = await drain_walk(server.pager())
 
     assert isinstance(error, IncompleteListError)
     assert (error.expected, error.received, error.next_offset) == (2, 3, 3)
     assert items == server.visits
 
 
-async def test_a_limit_ends_the_walk_without_the_check_of_the_total() -> None:
+async def test_a_walk_that_reaches_its_limit_does_not_check_the_total() -> None:
     server = ListServer(make_visits(3), change=lambda _, page: attrs.evolve(page, total=2))
 
     assert await server.pager(limit=3).collect() == server.visits
-
-
-# --- Failures
-
-
-@pytest.mark.parametrize("prefetch", [1, 4, 16])
-@pytest.mark.parametrize("failing", [0, 50, 150, 950])
-async def test_a_failure_delivers_all_before_it_and_says_where_to_go_on(
-    prefetch: int, failing: int
-) -> None:
-    broken = True
-
-    def change(offset: int, page: VisitPage) -> VisitPage:
-        if broken and offset == failing:
-            raise TransportError("broken")
-        return page
-
-    server = ListServer(make_visits(1_000), change=change)
-    items, error = await drain(server.pager(prefetch=prefetch))
-    assert isinstance(error, TransportError)
-    assert (error.next_offset, error.touchpoint_id) == (failing, "tp-1")
-    assert items == server.visits[:failing]
-    assert server.in_flight == 0
-
-    broken = False
-    rest = await server.pager(offset=failing, prefetch=prefetch).collect()
-    assert items + rest == server.visits
-
-
-async def test_a_failure_in_a_gap_delivers_the_part_before_it() -> None:
-    def change(offset: int, page: VisitPage) -> VisitPage:
-        if offset == 70:
-            raise ServerError(503)
-        return attrs.evolve(page, items=page.items[:20]) if offset == 50 else page
-
-    server = ListServer(make_visits(300), change=change)
-    items, error = await drain(server.pager())
-
-    assert isinstance(error, ServerError)
-    assert error.next_offset == 70
-    assert items == server.visits[:70]
-
-
-async def test_two_failures_in_flight_raise_the_first() -> None:
-    def change(offset: int, page: VisitPage) -> VisitPage:
-        if offset >= 100:
-            raise ServerError(500 + offset // 50)
-        return page
-
-    server = ListServer(make_visits(500), change=change, turns=lambda n: 9 if n == 2 else 1)
-    items, error = await drain(server.pager(prefetch=8))
-
-    assert isinstance(error, ServerError)
-    assert (error.status, error.next_offset, len(items)) == (502, 100, 100)
-
-
-# --- Ends
-
-
-async def test_break_cancellation_and_aclose_leave_no_task() -> None:
-    server = ListServer(make_visits(10_000), turns=lambda n: 1 if n == 0 else 100_000)
-    before = asyncio.all_tasks()
-
-    walk = aiter(server.pager(prefetch=8))
-    async for _ in walk:
-        break
-    await eventually(lambda: server.in_flight == 2)
-    await walk.aclose()
-    assert asyncio.all_tasks() == before
-    assert (server.in_flight, server.answered) == (0, 1)
-
-    server.requests.clear()
-    task = asyncio.create_task(server.pager(prefetch=8).collect())
-    await eventually(lambda: server.in_flight == 2)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert asyncio.all_tasks() == before
-    assert (server.in_flight, server.answered) == (0, 2)
-
-
-async def test_a_consumer_that_is_cancelled_as_its_page_arrives() -> None:
-    arriving = asyncio.get_running_loop().create_future()
-    page = asyncio.create_task(asyncio.wait_for(arriving, None))
-    page.add_done_callback(lambda _: consumer.cancel())
-    consumer = asyncio.create_task(pagination._until_done(page))
-    problems: list[dict[str, Any]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, problem: problems.append(problem))
-    await asyncio.sleep(0)
-
-    arriving.set_result(None)
-
-    with pytest.raises(asyncio.CancelledError):
-        await consumer
-    await page
-    assert problems == []
-
-
-async def test_a_page_task_that_was_cancelled_by_others_means_closed() -> None:
-    server = ListServer(make_visits(500), turns=lambda n: 1 if n == 0 else 1_000)
-    before = asyncio.all_tasks()
-    walk = aiter(server.pager())
-    items = [await anext(walk) for _ in range(50)]
-
-    for task in asyncio.all_tasks() - before:
-        task.cancel()
-
-    with pytest.raises(ClientClosedError) as caught:
-        await anext(walk)
-    assert (len(items), caught.value.next_offset) == (50, 50)
-
-
-async def test_a_closed_client_ends_the_walk_after_what_was_fetched() -> None:
-    server = ListServer(make_visits(500))
-    pager = server.pager()
-    closed = False
-
-    def spawn(work: object) -> asyncio.Task[object]:
-        if closed:
-            work.close()  # type: ignore[attr-defined]
-            raise ClientClosedError("closed")
-        return asyncio.create_task(work)  # type: ignore[arg-type]
-
-    walk = aiter(attrs.evolve(pager, source=attrs.evolve(pager.source, spawn=spawn)))
-    items = [await anext(walk)]
-    closed = True
-    with pytest.raises(ClientClosedError) as caught:
-        async for item in walk:
-            items.append(item)  # noqa: PERF401 - what came before an error counts
-
-    assert caught.value.next_offset == len(items) == 100
-    assert items == server.visits[:100]
-
-
-async def test_a_bug_in_a_fetch_is_not_hidden() -> None:
-    def change(offset: int, _: VisitPage) -> VisitPage:
-        raise KeyError(offset)
-
-    with pytest.raises(KeyError):
-        await ListServer([], change=change).pager().collect()
-
-
-# --- Touchpoints
-
-
-@attrs.define
-class TouchpointServer:
-    count: int
-    serve: Callable[[list[TouchpointSummary], int, int | None], list[TouchpointSummary]]
-    requests: int = 0
-
-    async def fetch(self, offset: int, page_size: int | None) -> TouchpointPage:
-        self.requests += 1
-        # The counts are never the same twice: touchpoints are told apart by their ids.
-        everything = [
-            TouchpointSummary(f"tp-{i}", "", "", self.requests, 0) for i in range(self.count)
-        ]
-        return TouchpointPage(self.count, tuple(self.serve(everything, offset, page_size)), offset)
-
-    async def walk(self, page_size: int | None = None) -> list[str]:
-        source = Source(fetch=self.fetch, spawn=asyncio.create_task, make_watch=watch_touchpoints)
-        pager: Pager[TouchpointSummary, TouchpointPage] = Pager(
-            name="touchpoints", source=source, page_size=page_size
-        )
-        return [touchpoint.id async for touchpoint in pager]
-
-
-@pytest.mark.parametrize("page_size", [None, 10, 1000])
-@pytest.mark.parametrize("count", [0, 1, 49, 50, 51, 175])
-async def test_every_touchpoint_once_whether_paged_or_not(
-    count: int, page_size: int | None
-) -> None:
-    expected = [f"tp-{i}" for i in range(count)]
-
-    paged = TouchpointServer(count, lambda all_, at, size: all_[at : at + (size or 50)])
-    assert await paged.walk(page_size) == expected
-
-    whole = TouchpointServer(count, lambda all_, _, __: all_)
-    assert await whole.walk(page_size) == expected
-    assert whole.requests == 1
-
-
-async def test_a_list_of_touchpoints_that_is_cut_and_not_paged_is_stuck() -> None:
-    server = TouchpointServer(175, lambda all_, _, __: all_[:50])
-
-    with pytest.raises(RepeatedPageError) as caught:
-        await server.walk()
-
-    assert (caught.value.requested, caught.value.returned) == (50, 0)
-    assert (caught.value.next_offset, caught.value.touchpoint_id) == (50, None)
-
-
-async def test_a_touchpoint_that_is_listed_twice_is_not_delivered_twice() -> None:
-    server = TouchpointServer(
-        100, lambda all_, at, _: all_[max(0, at - 1) : at + 49] if at else all_[:50]
-    )
-
-    with pytest.raises(RepeatedPageError) as caught:
-        await server.walk()
-
-    assert (caught.value.requested, caught.value.returned) == (50, 49)
-
-
-async def test_any_value_with_a_total_items_and_an_offset_is_a_page() -> None:
-    async def fetch(offset: int, _: int | None) -> Page[str]:
-        return Letters(offset, tuple("abc"[offset : offset + 1]))
-
-    source = Source[Page[str]](
-        fetch=fetch, spawn=asyncio.create_task, make_watch=lambda: lambda _: None
-    )
-    pager: Pager[str] = Pager(name="letters", source=source)
-
-    assert await pager.collect() == ["a", "b", "c"]
-
-
-@attrs.frozen
-class Letters:
-    offset: int
-    items: tuple[str, ...]
-    total: int = 3
-
-
-async def test_interleaved_walks_do_not_disturb_each_other() -> None:
-    server = ListServer(make_visits(500))
-    first, second = aiter(server.pager(page_size=7)), aiter(server.pager(page_size=50, offset=100))
-    got: Counter[str] = Counter()
-    for index in range(400):
-        assert await anext(first) == server.visits[index]
-        assert await anext(second) == server.visits[index + 100]
-        got["pairs"] += 1
-    assert got["pairs"] == 400
-    await first.aclose()
-    await second.aclose()

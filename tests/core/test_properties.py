@@ -1,4 +1,4 @@
-"""What holds for anything: arbitrary ids, and a server that grows, clamps and fails at will."""
+"""Properties: arbitrary ids, and walks over a server that grows, clamps and fails at random."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Iterator
@@ -45,14 +45,14 @@ def served() -> Iterator[tuple[asyncio.Runner, FakeDistinct, DistinctClient]]:
             runner.run(fake.__aexit__())
 
 
-def test_any_ids_reach_the_server_intact() -> None:
+def test_arbitrary_ids_reach_the_server_unchanged() -> None:
     with served() as (runner, fake, client):
 
         @given(ids | long_ids, ids)
         @example("../../etc", "?")
         @example("a&b=c#d", "%2F+%00")
         @example("\r\nX-Injected: 1", "🎉" * 100)
-        def ask(one: str, other: str) -> None:
+        def send(one: str, other: str) -> None:
             with pytest.raises(NotFoundError) as caught:
                 runner.run(client.touchpoint_metrics(one, experience_id=other))
             parameters = fake.requests[-1].parameters
@@ -66,11 +66,11 @@ def test_any_ids_reach_the_server_intact() -> None:
             assert (parameters["experienceId"], parameters["userId"]) == (other, one)
             assert len(parameters) == 3
 
-        ask()
+        send()
 
 
 @given(blanks | surrogates)
-def test_what_cannot_be_sent_is_refused_by_name(bad: str) -> None:
+def test_a_blank_or_unencodable_id_is_refused_by_name(bad: str) -> None:
     client = DistinctClient("key")
     with pytest.raises(ConfigurationError, match="touchpoint_id"):
         client.total_visits(bad)
@@ -83,7 +83,13 @@ START = datetime(2024, 1, 1, tzinfo=UTC)
 
 @attrs.define(eq=False)
 class ModelWalk:
-    """A walk, and what it has delivered."""
+    """A walk and the visits it has delivered.
+
+    Attributes:
+        known: The length of the list when the walk began.
+        items: The open generator, or None until the walk starts or resumes.
+        ended: Whether the walk has reached the end.
+    """
 
     visits_type: VisitsType
     offset: int
@@ -101,7 +107,7 @@ class ModelWalk:
 
 
 class ServerAndWalks(RuleBasedStateMachine):
-    """Visits come in, pages shrink and requests fail while walks go on and are resumed."""
+    """Visits arrive, pages shrink and requests fail while walks advance and resume."""
 
     walks = Bundle("walks")
 
@@ -124,7 +130,7 @@ class ServerAndWalks(RuleBasedStateMachine):
 
     @initialize(visits=st.integers(0, 400))
     def begin(self, visits: int) -> None:
-        # Users come back, at no regular distance.
+        # Users return at irregular intervals.
         self.scan(number * number % 211 for number in range(visits))
 
     @rule(users=st.lists(st.integers(0, 300), min_size=1, max_size=40))
@@ -164,13 +170,13 @@ class ServerAndWalks(RuleBasedStateMachine):
 
     @rule(walk=walks, items=st.integers(1, 40), largest=st.none() | st.integers(1, 20))
     def step(self, walk: ModelWalk, items: int, largest: int | None) -> None:
-        # Pages that were planned for one size come in another.
+        # The server's page size changes in the middle of a walk.
         self.fake.max_page_size = largest
         self.runner.run(self.take(walk, items))
 
     @rule(walk=walks)
     def drop(self, walk: ModelWalk) -> None:
-        # And resume it later, at its next offset.
+        # A later step resumes the walk at its next offset.
         if walk.items is not None:
             self.runner.run(walk.items.aclose())
             walk.items = None
@@ -182,23 +188,23 @@ class ServerAndWalks(RuleBasedStateMachine):
             assert walk.next_offset >= walk.known
 
     async def take(self, walk: ModelWalk, items: int) -> None:
-        """Take so many items, resuming after every error, and compare them with the model."""
+        """Take `items` items, resuming after every error, and compare them with the model."""
         wanted = len(walk.delivered) + items
-        # A bound: each failure that was planned can end a walk once.
+        # Bounded: each planned failure can end a walk only once.
         for _ in range(1_000):
             if walk.ended or len(walk.delivered) >= wanted:
                 break
             try:
-                await self.go_on(walk, wanted)
+                await self.advance(walk, wanted)
             except (ServerError, RateLimitError, NotFoundError) as error:
-                assert error.next_offset == walk.next_offset  # noqa: PT017 - and it goes on
+                assert error.next_offset == walk.next_offset  # noqa: PT017 - the walk resumes
                 walk.items = None
         else:
-            raise AssertionError("the walk comes to no end")
+            raise AssertionError("the walk never ends")
         model = self.total if walk.visits_type is VisitsType.TOTAL else [*self.unique.values()]
         assert walk.delivered == model[walk.offset : walk.next_offset]
 
-    async def go_on(self, walk: ModelWalk, wanted: int) -> None:
+    async def advance(self, walk: ModelWalk, wanted: int) -> None:
         if walk.items is None:
             unique = walk.visits_type is VisitsType.UNIQUE
             visits = self.client.unique_visits if unique else self.client.total_visits

@@ -1,7 +1,8 @@
-"""`export_visits` over sockets: exact rows, nothing fetched twice, nothing lost."""
+"""`export_visits` over real sockets: the rows are exact, and no visit is lost or fetched twice."""
 
 import asyncio
 import errno
+import inspect
 import os
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -28,10 +29,10 @@ from distinct_async import (
     Visit,
     VisitsType,
 )
-from distinct_async.export import ExportProgress, export_visits
-from distinct_async.export.dataset import FolderLock
-from distinct_async.export.exporter import is_of_shard
+from distinct_async.export import ExportOptions, ExportProgress, FileFormat, export_visits
+from distinct_async.export.files import FolderLock
 from distinct_async.export.formats import find_format
+from distinct_async.export.plan import is_in_shard
 from distinct_async.testing import FakeClock, FakeDistinct, FakeRequest
 from tests.support.exported import files_of, parts_of, rows_from, rows_of
 from tests.support.helpers import ONCE, eventually
@@ -48,15 +49,15 @@ def some_visits(fake: FakeDistinct) -> None:
 
 
 @pytest.fixture
-def to(tmp_path: Path) -> Path:
+def folder(tmp_path: Path) -> Path:
     return tmp_path / "some" / "where"
 
 
 async def export(
-    client: DistinctClient, to: Path, touchpoints: Any = "exp-1", **options: Any
+    client: DistinctClient, folder: Path, touchpoints: Any = "exp-1", **options: Any
 ) -> ExportProgress:
     small: dict[str, Any] = {"rows_per_part": 50, "page_size": 20, "format": "csv"}
-    return await export_visits(client, touchpoints, to, **(small | options))
+    return await export_visits(client, touchpoints, folder, **(small | options))
 
 
 def expected(visits: dict[str, list[Visit]] = VISITS) -> list[Any]:
@@ -64,25 +65,28 @@ def expected(visits: dict[str, list[Visit]] = VISITS) -> list[Any]:
 
 
 def offsets(fake: FakeDistinct, touchpoint_id: str) -> list[int]:
-    """Return the offsets that were asked for since the last call."""
-    asked = [r.parameters for r in fake.requests if r.parameters.get("touchpointId")]
-    return [int(p.get("offset", 0)) for p in asked if p["touchpointId"] == touchpoint_id]
+    """Return the offsets requested for a touchpoint."""
+    return [
+        int(request.parameters.get("offset", 0))
+        for request in fake.requests
+        if request.parameters.get("touchpointId") == touchpoint_id
+    ]
 
 
 def own_tasks() -> set[asyncio.Task[Any]]:
-    """Return the tasks that are not the server's."""
+    """Return the running tasks that do not belong to the server."""
     return {task for task in asyncio.all_tasks() if "RequestHandler" not in repr(task)}
 
 
-def kinds(error: pytest.ExceptionInfo[FanOutError]) -> dict[str, type]:
-    return {key: type(failure) for key, failure in error.value.failures.items()}
+def failure_types(caught: pytest.ExceptionInfo[FanOutError]) -> dict[str, type]:
+    return {key: type(failure) for key, failure in caught.value.failures.items()}
 
 
-async def test_every_visit_is_in_its_place(client: DistinctClient, to: Path) -> None:
-    done = await export(client, to)
+async def test_every_visit_is_exported_in_order(client: DistinctClient, folder: Path) -> None:
+    done = await export(client, folder)
 
-    assert rows_of(to) == expected()
-    assert parts_of(to) == [
+    assert rows_of(folder) == expected()
+    assert parts_of(folder) == [
         "visits_type=TOTAL/touchpoint_id=tp-1/visits-000000000000-50.csv",
         "visits_type=TOTAL/touchpoint_id=tp-1/visits-000000000050-50.csv",
         "visits_type=TOTAL/touchpoint_id=tp-1/visits-000000000100-30.csv",
@@ -95,7 +99,7 @@ async def test_every_visit_is_in_its_place(client: DistinctClient, to: Path) -> 
         visits_fetched=175,
         parts_written=4,
     )
-    rows = find_format("csv").read_touchpoints(to / "touchpoints.csv")
+    rows = find_format("csv").read_touchpoints(folder / "touchpoints.csv")
     assert [(row.touchpoint_id, row.name, row.total_visits, row.unique_visits) for row in rows] == [
         ("tp-1", "Door 1", 130, 97),
         ("tp-2", "Door 2", 0, 0),
@@ -103,134 +107,136 @@ async def test_every_visit_is_in_its_place(client: DistinctClient, to: Path) -> 
     ]
 
 
-async def test_unique_visits_are_beside_them(client: DistinctClient, to: Path) -> None:
-    await export(client, to)
-    done = await export(client, to, visits_type="UNIQUE")
+async def test_unique_visits_are_exported_beside_all_scans(
+    client: DistinctClient, folder: Path
+) -> None:
+    await export(client, folder)
+    done = await export(client, folder, visits_type="UNIQUE")
 
-    assert rows_of(to / "visits_type=UNIQUE") == expected(UNIQUE)
-    assert rows_of(to / "visits_type=TOTAL") == expected()
+    assert rows_of(folder / "visits_type=UNIQUE") == expected(UNIQUE)
+    assert rows_of(folder / "visits_type=TOTAL") == expected()
     assert done.visits == done.visits_fetched == 97 + 45
 
 
-@pytest.mark.parametrize("form", ["parquet", "csv", "jsonl.gz"])
-async def test_a_second_run_asks_once_for_each_touchpoint_and_writes_nothing(
-    client: DistinctClient, fake: FakeDistinct, to: Path, form: str
+@pytest.mark.parametrize("file_format", ["parquet", "csv", "jsonl.gz"])
+async def test_a_second_run_sends_one_request_per_touchpoint_and_writes_nothing(
+    client: DistinctClient, fake: FakeDistinct, folder: Path, file_format: FileFormat
 ) -> None:
-    await export(client, to, format=form)
-    before = files_of(to)
+    await export(client, folder, format=file_format)
+    before = files_of(folder)
     fake.requests.clear()
 
-    done = await export(client, to, format=form)
+    done = await export(client, folder, format=file_format)
 
     assert [offsets(fake, key) for key in VISITS] == [[130], [0], [45]]
-    assert files_of(to) == before
+    assert files_of(folder) == before
     assert (done.visits_found, done.visits_fetched, done.parts_written) == (175, 0, 0)
     assert done.touchpoints_done == 3
 
 
-async def test_a_later_run_fetches_what_is_new(
-    client: DistinctClient, fake: FakeDistinct, to: Path
+async def test_a_later_run_fetches_only_new_visits(
+    client: DistinctClient, fake: FakeDistinct, folder: Path
 ) -> None:
-    await export(client, to)
+    await export(client, folder)
     fake.requests.clear()
     later = [Visit("late", START + timedelta(days=1, seconds=i)) for i in range(25)]
     for visit in later:
         fake.scan("tp-1", visit.user_id, visit.timestamp)
         fake.scan("tp-2", visit.user_id, visit.timestamp)
 
-    done = await export(client, to)
+    done = await export(client, folder)
 
     new = {"tp-1": VISITS["tp-1"] + later, "tp-2": later, "tp-3": VISITS["tp-3"]}
-    assert rows_of(to) == expected(new)
+    assert rows_of(folder) == expected(new)
     assert [offsets(fake, key) for key in VISITS] == [[130, 150], [0, 20], [45]]
     assert (done.visits, done.visits_found, done.visits_fetched) == (225, 175, 50)
-    rows = find_format("csv").read_touchpoints(to / "touchpoints.csv")
+    rows = find_format("csv").read_touchpoints(folder / "touchpoints.csv")
     assert [row.total_visits for row in rows] == [155, 25, 45]
 
 
-async def test_an_interrupted_touchpoint_goes_on_where_its_pages_end(
-    client: DistinctClient, fake: FakeDistinct, to: Path
+async def test_a_failed_touchpoint_keeps_its_pages_and_continues_after_them(
+    client: DistinctClient, fake: FakeDistinct, folder: Path
 ) -> None:
     broken = True
 
     async def fail(request: FakeRequest, payload: dict[str, Any]) -> dict[str, Any]:
-        asked = request.parameters
-        bad = asked.get("touchpointId") == "tp-1" and int(asked["offset"]) >= 80
-        return {"statusCode": 500, "message": "no"} if bad and broken else payload
+        query = request.parameters
+        matches = query.get("touchpointId") == "tp-1" and int(query["offset"]) >= 80
+        return {"statusCode": 500, "message": "no"} if matches and broken else payload
 
     fake.intercept = fail
     with pytest.raises(FanOutError, match="1 of 3 touchpoints failed") as caught:
-        await export(client, to, prefetch=1)
+        await export(client, folder, prefetch=1)
 
     failure = caught.value.failures["tp-1"]
     assert isinstance(failure, ServerError)
     assert failure.next_offset == 80
     assert caught.value.started == 3
-    assert rows_of(to) == expected({**VISITS, "tp-1": VISITS["tp-1"][:80]})
+    assert rows_of(folder) == expected({**VISITS, "tp-1": VISITS["tp-1"][:80]})
     broken = False
     fake.requests.clear()
-    await export(client, to, prefetch=1)
-    assert rows_of(to) == expected()
+    await export(client, folder, prefetch=1)
+    assert rows_of(folder) == expected()
     assert offsets(fake, "tp-1") == [80, 100, 120]
 
 
-async def test_touchpoints_that_fail_do_not_cost_the_others(
-    client: DistinctClient, to: Path
+async def test_failing_touchpoints_do_not_stop_the_others(
+    client: DistinctClient, folder: Path
 ) -> None:
-    folder = to / "visits_type=TOTAL" / "touchpoint_id=tp-3"
-    folder.mkdir(parents=True)
-    (folder / "visits-000000000003-4.csv").touch()
+    partition = folder / "visits_type=TOTAL" / "touchpoint_id=tp-3"
+    partition.mkdir(parents=True)
+    (partition / "visits-000000000003-4.csv").touch()
 
     with pytest.raises(FanOutError, match="3 of 5 touchpoints failed") as caught:
-        await export(client, to, ["tp-gone", "tp-3", "tp-2", "tp-1", ""], concurrency=2)
+        await export(client, folder, ["tp-gone", "tp-3", "tp-2", "tp-1", ""], concurrency=2)
 
-    assert kinds(caught) == {
+    assert failure_types(caught) == {
         "tp-gone": NotFoundError,
         "tp-3": ExportError,
         "": ConfigurationError,
     }
     assert all(error.__traceback__ is None for error in caught.value.exceptions)
-    assert len(parts_of(to)) == 4
-    assert [row[3] for row in rows_of(to / "visits_type=TOTAL" / "touchpoint_id=tp-1")] == [
+    assert len(parts_of(folder)) == 4
+    assert [row[3] for row in rows_of(folder / "visits_type=TOTAL" / "touchpoint_id=tp-1")] == [
         *range(130)
     ]
 
 
-async def test_a_shrunken_total_is_reported(
-    client: DistinctClient, fake: FakeDistinct, to: Path
+async def test_a_total_below_the_exported_count_is_an_error(
+    client: DistinctClient, fake: FakeDistinct, folder: Path
 ) -> None:
-    await export(client, to)
-    before = files_of(to)
+    await export(client, folder)
+    before = files_of(folder)
     fake.add_touchpoint("tp-1", name="Door 1", visits=VISITS["tp-1"][:129])
 
     with pytest.raises(FanOutError) as caught:
-        await export(client, to)
+        await export(client, folder)
 
     failure = caught.value.failures["tp-1"]
     assert isinstance(failure, ListChangedError)
     assert (failure.before, failure.after) == (130, 129)
     assert str(failure).startswith("the total shrank from 130 to 129")
-    assert {k: v for k, v in files_of(to).items() if "visits-" in k} == {
+    assert {k: v for k, v in files_of(folder).items() if "visits-" in k} == {
         k: v for k, v in before.items() if "visits-" in k
     }
 
 
-async def test_what_all_would_fail_with_ends_it(
-    client: DistinctClient, fake: FakeDistinct, to: Path
+async def test_a_fatal_error_stops_the_export(
+    client: DistinctClient, fake: FakeDistinct, folder: Path
 ) -> None:
     fake.api_key = "another"
 
     with pytest.raises(FanOutError, match="2 of 2 touchpoints failed; no more were") as caught:
-        await export(client, to, [f"tp-{i}" for i in range(100)], concurrency=2)
+        await export(client, folder, [f"tp-{i}" for i in range(100)], concurrency=2)
 
-    assert set(kinds(caught).values()) == {AuthenticationError}
+    assert set(failure_types(caught).values()) == {AuthenticationError}
     assert caught.value.started == 2
     with pytest.raises(AuthenticationError):
-        await export(client, to)
+        await export(client, folder)
 
 
-async def test_a_full_disk_ends_it(
-    client: DistinctClient, to: Path, monkeypatch: pytest.MonkeyPatch
+async def test_a_full_disk_stops_the_export(
+    client: DistinctClient, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -238,29 +244,33 @@ async def test_a_full_disk_ends_it(
     with monkeypatch.context() as broken:
         broken.setattr("os.fsync", fail)
         with pytest.raises(FanOutError, match="1 of 1 touchpoints failed; no more") as caught:
-            await export(client, to, ["tp-1", "tp-3"], concurrency=1)
+            await export(client, folder, ["tp-1", "tp-3"], concurrency=1)
 
     assert "No space left on device" in str(caught.value.failures["tp-1"])
-    assert not [path for path in to.rglob("*") if path.is_file()]
-    await export(client, to)
-    assert rows_of(to) == expected()
+    assert not [path for path in folder.rglob("*") if path.is_file()]
+    await export(client, folder)
+    assert rows_of(folder) == expected()
 
 
-async def test_a_destination_that_cannot_be_made(client: DistinctClient, to: Path) -> None:
-    to.parent.mkdir()
-    to.touch()
+async def test_a_destination_that_cannot_be_created_is_an_export_error(
+    client: DistinctClient, folder: Path
+) -> None:
+    folder.parent.mkdir()
+    folder.touch()
 
     with pytest.raises(ExportError, match="File exists"):
-        await export(client, to)
+        await export(client, folder)
 
 
-async def test_an_experience_that_does_not_exist(client: DistinctClient, to: Path) -> None:
+async def test_an_unknown_experience_raises_not_found(client: DistinctClient, folder: Path) -> None:
     with pytest.raises(NotFoundError):
-        await export(client, to, "exp-gone")
-    assert not list(to.iterdir())
+        await export(client, folder, "exp-gone")
+    assert not list(folder.iterdir())
 
 
-async def test_touchpoints_from_anywhere(client: DistinctClient, to: Path) -> None:
+async def test_touchpoints_can_come_from_any_iterable_and_are_exported_once(
+    client: DistinctClient, folder: Path
+) -> None:
     async def ids() -> AsyncIterator[str]:
         for touchpoint_id in ("tp-1", "tp-1", "tp-2", "tp-3"):
             yield touchpoint_id
@@ -271,10 +281,17 @@ async def test_touchpoints_from_anywhere(client: DistinctClient, to: Path) -> No
     listed = await client.touchpoints("exp-1").collect()
     sources = [ids(), some(), {"tp-1": 0}, listed, client.touchpoints("exp-1"), iter([])]
     for number, source in enumerate(sources):
-        await export(client, to / str(number), source)
+        await export(client, folder / str(number), source)
 
-    assert [len(rows_of(to / str(number))) for number in range(6)] == [175, 175, 130, 175, 175, 0]
-    rows = find_format("csv").read_touchpoints(to / "0" / "touchpoints.csv")
+    assert [len(rows_of(folder / str(number))) for number in range(6)] == [
+        175,
+        175,
+        130,
+        175,
+        175,
+        0,
+    ]
+    rows = find_format("csv").read_touchpoints(folder / "0" / "touchpoints.csv")
     assert [(row.name, row.total_visits, row.unique_visits) for row in rows] == [
         ("Door 1", 130, None),
         ("Door 2", 0, None),
@@ -282,15 +299,15 @@ async def test_touchpoints_from_anywhere(client: DistinctClient, to: Path) -> No
     ]
 
 
-async def test_the_scope_of_the_queries(
-    client: DistinctClient, fake: FakeDistinct, to: Path
+async def test_queries_are_scoped_to_the_experience_if_one_is_given(
+    client: DistinctClient, fake: FakeDistinct, folder: Path
 ) -> None:
-    await export(client, to, "exp-1")
-    await export(client, to, ["tp-1"], experience_id="exp-1")
+    await export(client, folder, "exp-1")
+    await export(client, folder, ["tp-1"], experience_id="exp-1")
     assert {request.parameters["experienceId"] for request in fake.requests} == {"exp-1"}
 
     fake.requests.clear()
-    await export(client, to, ["tp-1"])
+    await export(client, folder, ["tp-1"])
     assert "experienceId" not in fake.requests[0].parameters
 
 
@@ -300,12 +317,12 @@ async def test_the_scope_of_the_queries(
         ({"format": "xlsx"}, "format must be one of"),
         ({"visits_type": "SOME"}, "visits_type must be TOTAL or UNIQUE, got 'SOME'"),
         ({"visits_type": None}, "visits_type must be"),
-        ({"shard": (0, 2)}, "shard must be an integer of at least 1"),
+        ({"shard": (0, 2)}, "shard must be at least 1"),
         ({"shard": (3, 2)}, "index from 1 to the count, got 3 of 2"),
         ({"shard": (1,)}, "shard must be two integers"),
         ({"shard": "1/2"}, "shard must be two integers"),
         ({"shard": (1.0, 2)}, "shard must be an integer"),
-        ({"concurrency": 0}, "concurrency must be an integer of at least 1"),
+        ({"concurrency": 0}, "concurrency must be at least 1"),
         ({"concurrency": True}, "concurrency must be an integer"),
         ({"rows_per_part": 0}, "rows_per_part must be"),
         ({"page_size": 0}, "page_size must be at least 1"),
@@ -313,29 +330,37 @@ async def test_the_scope_of_the_queries(
         ({"destination": ""}, "destination must be"),
         ({"destination": b"x"}, "destination must be"),
         ({"destination": None}, "destination must be"),
-        ({"touchpoints": 7}, "touchpoints must be an experience's id, or ids, got int"),
+        ({"touchpoints": 7}, "touchpoints must be an experience's id or .*, got int"),
         ({"touchpoints": b"tp-1"}, "touchpoints must be .* got bytes"),
-        ({"touchpoints": [7]}, "touchpoints must give ids or touchpoints, got int"),
+        ({"touchpoints": [7]}, "touchpoints must yield ids or TouchpointSummary values, got int"),
         ({"touchpoints": ""}, "experience_id must not be empty"),
-        ({"experience_id": "exp-2"}, "experience_id must be left out"),
+        ({"experience_id": "exp-2"}, "experience_id must be omitted or equal to touchpoints"),
     ],
 )
-async def test_unusable_arguments(
-    client: DistinctClient, fake: FakeDistinct, to: Path, options: dict[str, Any], problem: str
+async def test_unusable_arguments_are_rejected_before_any_request(
+    client: DistinctClient, fake: FakeDistinct, folder: Path, options: dict[str, Any], problem: str
 ) -> None:
-    arguments: dict[str, Any] = {"touchpoints": "exp-1", "destination": to} | options
+    arguments: dict[str, Any] = {"touchpoints": "exp-1", "destination": folder} | options
 
     with pytest.raises(ConfigurationError, match=problem):
         await export_visits(client, **arguments)
     assert not fake.requests
 
 
-async def test_other_programs_read_the_folder_as_it_is(
-    client: DistinctClient, fake: FakeDistinct, to: Path
+def test_export_options_are_all_options_of_export_visits_but_progress() -> None:
+    parameters = inspect.signature(export_visits).parameters.values()
+    options = {each.name: each.annotation for each in parameters if each.kind is each.KEYWORD_ONLY}
+    del options["progress"]
+
+    assert ExportOptions.__annotations__ == options
+
+
+async def test_duckdb_polars_and_pandas_read_the_folder_as_one_dataset(
+    client: DistinctClient, fake: FakeDistinct, folder: Path
 ) -> None:
     fake.add_touchpoint("a/b c%=é", visits=VISITS["tp-3"][:3])
-    await export(client, to, format="parquet")
-    root, ids = to / "visits_type=TOTAL", ["a/b c%=é"] * 3 + ["tp-1"] * 130 + ["tp-3"] * 45
+    await export(client, folder, format="parquet")
+    root, ids = folder / "visits_type=TOTAL", ["a/b c%=é"] * 3 + ["tp-1"] * 130 + ["tp-3"] * 45
     query = f"select touchpoint_id from read_parquet('{root}/**/*.parquet', hive_partitioning=true)"
 
     found: Any = duckdb.sql(query)
@@ -354,42 +379,42 @@ async def test_other_programs_read_the_folder_as_it_is(
 # --- Shards
 
 
-def test_which_shard_has_what_never_changes() -> None:
+def test_the_shard_of_an_id_never_changes() -> None:
     shards = [
-        [index for index in range(1, 9) if is_of_shard(touchpoint_id, (index, 8))]
+        [index for index in range(1, 9) if is_in_shard(touchpoint_id, (index, 8))]
         for touchpoint_id in ("tp-1", "tp-2", "tp-3", "é", "\ud800")
     ]
     assert shards == [[6], [4], [2], [4], [5]]
 
 
-async def test_shards_share_nothing_and_are_the_whole(
-    client: DistinctClient, fake: FakeDistinct, to: Path
+async def test_shards_are_disjoint_and_cover_all_touchpoints(
+    client: DistinctClient, fake: FakeDistinct, folder: Path
 ) -> None:
     ids = [f"many-{i}" for i in range(40)]
     for touchpoint_id in ids:
         fake.add_touchpoint(touchpoint_id, experience_id="exp-2", visits=VISITS["tp-3"][:3])
     for index in (1, 2, 3):
-        await export(client, to / "apart" / str(index), "exp-2", shard=(index, 3))
+        await export(client, folder / "apart" / str(index), "exp-2", shard=(index, 3))
     async with asyncio.TaskGroup() as group:
         for index in (1, 2, 3):
-            group.create_task(export(client, to / "together", "exp-2", shard=(index, 3)))
+            group.create_task(export(client, folder / "together", "exp-2", shard=(index, 3)))
 
-    apart = [rows_of(to / "apart" / str(index)) for index in (1, 2, 3)]
+    apart = [rows_of(folder / "apart" / str(index)) for index in (1, 2, 3)]
     assert all(len(rows) > 15 for rows in apart)
     whole = expected(dict.fromkeys(ids, VISITS["tp-3"][:3]))
     assert sorted(row for rows in apart for row in rows) == sorted(whole)
-    assert rows_of(to / "together") == sorted(whole, key=lambda row: (row[0], row[3]))
-    names = sorted(path.name for path in (to / "together").glob("touchpoints*"))
+    assert rows_of(folder / "together") == sorted(whole, key=lambda row: (row[0], row[3]))
+    names = sorted(path.name for path in (folder / "together").glob("touchpoints*"))
     assert names == [f"touchpoints-{index}-of-3.csv" for index in (1, 2, 3)]
 
 
 # --- Progress
 
 
-async def test_progress_tells_every_step(client: DistinctClient, to: Path) -> None:
+async def test_progress_is_reported_after_every_page(client: DistinctClient, folder: Path) -> None:
     states: list[ExportProgress] = []
 
-    last = await export(client, to, progress=states.append)
+    last = await export(client, folder, progress=states.append)
 
     assert states[0] == ExportProgress(touchpoints=3, visits=175)
     assert states[-1] == last
@@ -399,8 +424,8 @@ async def test_progress_tells_every_step(client: DistinctClient, to: Path) -> No
     assert len({state.visits_fetched for state in states}) > 5
 
 
-async def test_progress_counts_retries_and_failures(
-    fake: FakeDistinct, clock: FakeClock, to: Path
+async def test_progress_counts_only_this_runs_retries_and_failures(
+    fake: FakeDistinct, clock: FakeClock, folder: Path
 ) -> None:
     states: list[ExportProgress] = []
     fake.fail_next(503, times=3)
@@ -409,7 +434,7 @@ async def test_progress_counts_retries_and_failures(
         assert client.stats.retries == 3
         fake.fail_next(503, times=2)
         with pytest.raises(FanOutError):
-            await export(client, to, ["tp-1", "tp-gone"], progress=states.append)
+            await export(client, folder, ["tp-1", "tp-gone"], progress=states.append)
 
     assert (states[-1].retries, states[-1].touchpoints_failed) == (2, 1)
     assert states[-1].touchpoints_done == 1
@@ -417,65 +442,67 @@ async def test_progress_counts_retries_and_failures(
     assert states[-1].visits == 130
 
 
-async def test_what_the_callback_raises_ends_the_export(client: DistinctClient, to: Path) -> None:
+async def test_an_error_of_the_callback_stops_the_export_and_keeps_its_visits(
+    client: DistinctClient, folder: Path
+) -> None:
     def stop(progress: ExportProgress) -> None:
         if progress.visits_fetched >= 60:
             raise LookupError("enough")
 
     with pytest.raises(LookupError, match="enough"):
-        await export(client, to, progress=stop)
+        await export(client, folder, progress=stop)
 
-    rows = rows_of(to)
+    rows = rows_of(folder)
     assert len(rows) >= 60
-    assert not list(to.rglob(".*"))
-    await export(client, to)
-    assert rows_of(to) == expected()
+    assert not list(folder.rglob(".*"))
+    await export(client, folder)
+    assert rows_of(folder) == expected()
 
 
-# --- Ends
+# --- Interruptions
 
 
-@pytest.mark.parametrize("form", ["parquet", "csv"])
-async def test_cancelled_anywhere_it_keeps_what_it_has(
-    fake: FakeDistinct, to: Path, form: str
+@pytest.mark.parametrize("file_format", ["parquet", "csv"])
+async def test_an_export_cancelled_at_any_point_keeps_its_visits(
+    fake: FakeDistinct, folder: Path, file_format: FileFormat
 ) -> None:
     before = own_tasks()
     async with fake.client() as client:
         for turns in range(0, 120, 4):
-            task = asyncio.create_task(export(client, to, format=form))
+            task = asyncio.create_task(export(client, folder, format=file_format))
             for _ in range(turns):
                 await asyncio.sleep(0)
             task.cancel()
             done = await asyncio.gather(task, return_exceptions=True)
             assert isinstance(done[0], asyncio.CancelledError | ExportProgress)
             assert own_tasks() == before
-            assert not list(to.rglob(".visits*"))
-            rows = rows_of(to)
+            assert not list(folder.rglob(".visits*"))
+            rows = rows_of(folder)
             assert set(rows) <= set(expected())
-        await export(client, to, format=form)
+        await export(client, folder, format=file_format)
 
-    assert rows_of(to) == expected()
+    assert rows_of(folder) == expected()
 
 
-async def test_cancelled_twice_it_still_leaves_no_temporary(
-    client: DistinctClient, fake: FakeDistinct, to: Path
+async def test_an_export_cancelled_twice_leaves_no_temporary_file(
+    client: DistinctClient, fake: FakeDistinct, folder: Path
 ) -> None:
     before = own_tasks()
-    task = asyncio.create_task(export(client, to))
+    task = asyncio.create_task(export(client, folder))
     await eventually(lambda: offsets(fake, "tp-1"))
     task.cancel()
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await eventually(lambda: not list(to.rglob(".visits*")))
+    await eventually(lambda: not list(folder.rglob(".visits*")))
     await eventually(lambda: own_tasks() == before)
-    for folder in to.glob("*/*"):
-        FolderLock(folder).release()
+    for partition in folder.glob("*/*"):
+        FolderLock(partition).release()
 
 
-async def test_cancelled_while_a_part_is_written_it_waits_for_that(
-    fake: FakeDistinct, to: Path, monkeypatch: pytest.MonkeyPatch
+async def test_cancellation_waits_for_the_part_being_written(
+    fake: FakeDistinct, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reached, released, sync = threading.Event(), threading.Event(), os.fsync
 
@@ -486,7 +513,7 @@ async def test_cancelled_while_a_part_is_written_it_waits_for_that(
 
     monkeypatch.setattr("os.fsync", hold)
     async with fake.client() as client:
-        task = asyncio.create_task(export(client, to, ["tp-1"], rows_per_part=10))
+        task = asyncio.create_task(export(client, folder, ["tp-1"], rows_per_part=10))
         await asyncio.to_thread(reached.wait)
         for _ in range(20):
             task.cancel()
@@ -497,13 +524,13 @@ async def test_cancelled_while_a_part_is_written_it_waits_for_that(
             await task
 
     assert waits
-    assert not list(to.rglob(".visits*"))
-    assert rows_of(to) == expected({"tp-1": VISITS["tp-1"][: len(rows_of(to))]})
-    assert rows_of(to)
+    assert not list(folder.rglob(".visits*"))
+    assert rows_of(folder) == expected({"tp-1": VISITS["tp-1"][: len(rows_of(folder))]})
+    assert rows_of(folder)
 
 
-async def test_cancelled_while_a_part_cannot_be_written(
-    fake: FakeDistinct, to: Path, monkeypatch: pytest.MonkeyPatch
+async def test_cancellation_takes_precedence_over_a_failing_disk(
+    fake: FakeDistinct, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reached = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -514,31 +541,33 @@ async def test_cancelled_while_a_part_cannot_be_written(
 
     monkeypatch.setattr("os.fsync", fail)
     async with fake.client() as client:
-        task = asyncio.create_task(export(client, to, rows_per_part=10))
+        task = asyncio.create_task(export(client, folder, rows_per_part=10))
         await reached.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
 
-    assert not [path for path in to.rglob("*") if path.is_file()]
+    assert not [path for path in folder.rglob("*") if path.is_file()]
 
 
-async def test_a_client_that_is_closed_meanwhile(fake: FakeDistinct, to: Path) -> None:
+async def test_closing_the_client_fails_the_export_but_keeps_its_visits(
+    fake: FakeDistinct, folder: Path
+) -> None:
     async with fake.client(retry=ONCE) as client:
-        task = asyncio.create_task(export(client, to))
+        task = asyncio.create_task(export(client, folder))
         await eventually(lambda: len(offsets(fake, "tp-1")) > 2)
         await client.aclose()
         with pytest.raises(FanOutError, match="failed"):
             await task
 
-    assert not list(to.rglob(".visits*"))
+    assert not list(folder.rglob(".visits*"))
     async with fake.client() as client:
-        await export(client, to)
-    assert rows_of(to) == expected()
+        await export(client, folder)
+    assert rows_of(folder) == expected()
 
 
-async def test_a_touchpoint_that_grows_meanwhile(
-    client: DistinctClient, fake: FakeDistinct, to: Path
+async def test_visits_appended_during_the_export_are_exported(
+    client: DistinctClient, fake: FakeDistinct, folder: Path
 ) -> None:
     grown = [Visit("late", START + timedelta(days=1, seconds=i)) for i in range(30)]
 
@@ -550,23 +579,25 @@ async def test_a_touchpoint_that_grows_meanwhile(
         return payload
 
     fake.intercept = grow
-    done = await export(client, to, ["tp-1"])
+    done = await export(client, folder, ["tp-1"])
 
-    assert rows_of(to) == expected({"tp-1": VISITS["tp-1"] + grown})
+    assert rows_of(folder) == expected({"tp-1": VISITS["tp-1"] + grown})
     assert done.visits == done.visits_fetched == 160
 
 
-async def test_pages_larger_than_parts(client: DistinctClient, to: Path) -> None:
-    done = await export(client, to, rows_per_part=7, page_size=1_000)
+async def test_pages_can_be_larger_than_parts(client: DistinctClient, folder: Path) -> None:
+    done = await export(client, folder, rows_per_part=7, page_size=1_000)
 
-    assert rows_of(to) == expected()
-    assert done.parts_written == len(parts_of(to)) == 19 + 7
+    assert rows_of(folder) == expected()
+    assert done.parts_written == len(parts_of(folder)) == 19 + 7
 
 
-async def test_the_defaults(client: DistinctClient, to: Path) -> None:
+async def test_the_defaults_export_all_scans_as_parquet(
+    client: DistinctClient, folder: Path
+) -> None:
     async with aclosing(client.total_visits("tp-1").pages()) as pages:
         assert (await anext(pages)).visits_type is VisitsType.TOTAL
-    await export_visits(client, "exp-1", str(to))
+    await export_visits(client, "exp-1", str(folder))
 
-    assert rows_of(to) == expected()
-    assert all(part.endswith(".parquet") for part in parts_of(to))
+    assert rows_of(folder) == expected()
+    assert all(part.endswith(".parquet") for part in parts_of(folder))

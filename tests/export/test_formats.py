@@ -1,4 +1,4 @@
-"""Every format, as other programs read it."""
+"""Every file format can be read back, by us and by other programs."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ import pytest
 from distinct_async import ConfigurationError, DistinctClient, Visit
 from distinct_async.export import to_arrow
 from distinct_async.export.formats import FORMATS, find_format, find_format_of
-from distinct_async.export.rows import ExportedTouchpoint
+from distinct_async.export.models import ExportedTouchpoint
 from distinct_async.testing import FakeDistinct
 from tests.support.exported import read, rows_from
 
@@ -37,15 +37,15 @@ ROWS = rows_from(TOUCHPOINT, VISITS)
 
 @pytest.fixture(params=FORMATS)
 def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    form = find_format(request.param)
-    path = tmp_path / f"visits-000000000000-{len(VISITS)}.{form.name}"
-    sink = form.open(path)
-    # In two pieces, as a long part is.
+    file_format = find_format(request.param)
+    path = tmp_path / f"visits-000000000000-{len(VISITS)}.{file_format.name}"
+    writer = file_format.open_writer(path)
+    # In two buffers, like a long part.
     for start, stop in ((0, 7), (7, len(VISITS))):
-        gathered = form.gather(TOUCHPOINT, start)
-        gathered.add(VISITS[start:stop])
-        sink.write(gathered)
-    sink.close()
+        buffer = file_format.new_buffer(TOUCHPOINT, start)
+        buffer.extend(VISITS[start:stop])
+        writer.write(buffer)
+    writer.close()
     return path
 
 
@@ -71,8 +71,8 @@ def read_with_pandas(path: Path) -> Any:
     with pa.input_stream(path) as stream:
         if ".csv" in path.name:
             return pd.read_csv(stream, keep_default_na=False)
-        as_it_is: Any = False
-        return pd.read_json(stream, lines=True, dtype=as_it_is)
+        keep_strings: Any = False
+        return pd.read_json(stream, lines=True, dtype=keep_strings)
 
 
 def as_rows(frame: Any) -> list[tuple[Any, ...]]:
@@ -81,19 +81,19 @@ def as_rows(frame: Any) -> list[tuple[Any, ...]]:
     return list(zip(*columns, strict=True))
 
 
-def test_the_rows(path: Path) -> None:
+def test_each_format_holds_the_exact_rows(path: Path) -> None:
     assert list(read(path)) == ROWS
 
 
 @pytest.mark.parametrize("reader", [read_with_duckdb, read_with_polars, read_with_pandas])
-def test_other_programs_read_it(path: Path, reader: Callable[[Path], Any]) -> None:
+def test_other_programs_read_the_exact_rows(path: Path, reader: Callable[[Path], Any]) -> None:
     assert as_rows(reader(path)) == ROWS
 
 
-def test_visits_are_counted_alike_in_every_format(path: Path) -> None:
-    form = find_format_of(path)
-    assert form is not None
-    tally = form.tally(path)
+def test_visits_are_counted_the_same_in_every_format(path: Path) -> None:
+    file_format = find_format_of(path)
+    assert file_format is not None
+    tally = file_format.tally(path)
 
     moments = [visit.timestamp for visit in VISITS]
     assert (tally.visits, tally.users) == (len(VISITS), set(NASTY))
@@ -104,52 +104,52 @@ def test_visits_are_counted_alike_in_every_format(path: Path) -> None:
 
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("count", [0, 3])
-def test_touchpoints_come_back(name: str, count: int, tmp_path: Path) -> None:
-    form, path = find_format(name), tmp_path / f"touchpoints.{name}"
+def test_touchpoints_survive_a_round_trip(name: str, count: int, tmp_path: Path) -> None:
+    file_format, path = find_format(name), tmp_path / f"touchpoints.{name}"
     touchpoints = [
         ExportedTouchpoint(touchpoint_id="1", name="", value="é,\n", total_visits=7),
         ExportedTouchpoint(touchpoint_id="02", name='"', value="\r", unique_visits=0),
         ExportedTouchpoint(touchpoint_id="2024-01-01", name="null", value="x"),
     ][:count]
-    form.write_touchpoints(path, touchpoints)
+    file_format.write_touchpoints(path, touchpoints)
 
-    assert form.read_touchpoints(path) == touchpoints
+    assert file_format.read_touchpoints(path) == touchpoints
 
 
-def test_parquet_has_few_bytes_and_few_row_groups(tmp_path: Path) -> None:
-    form, path = find_format("parquet"), tmp_path / "visits.parquet"
+def test_parquet_takes_few_bytes_per_visit_and_one_row_group_per_buffer(tmp_path: Path) -> None:
+    file_format, path = find_format("parquet"), tmp_path / "visits.parquet"
     visits = [Visit(f"user-{i % 997}", START + timedelta(seconds=61 * i)) for i in range(50_000)]
-    gathered = form.gather("tp-1", 0)
-    gathered.add(visits)
-    in_memory = gathered.size / len(visits)
-    sink = form.open(path)
-    sink.write(gathered)
-    sink.close()
+    buffer = file_format.new_buffer("tp-1", 0)
+    buffer.extend(visits)
+    bytes_in_memory = buffer.size / len(visits)
+    writer = file_format.open_writer(path)
+    writer.write(buffer)
+    writer.close()
 
     assert pq.read_metadata(path).num_row_groups == 1
-    assert in_memory < 25
+    assert bytes_in_memory < 25
     assert path.stat().st_size / len(visits) < 5
 
 
-def test_compressed_text_does_not_tell_a_temporary_name_or_a_time(tmp_path: Path) -> None:
-    form = find_format("csv.gz")
+def test_gzip_files_contain_no_file_name_and_no_time(tmp_path: Path) -> None:
+    file_format = find_format("csv.gz")
     for name in ("one", "two"):
-        form.open(tmp_path / name).close()
+        file_format.open_writer(tmp_path / name).close()
 
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
 @pytest.mark.parametrize("name", ["Parquet", "csv.bz2", "", None, "x" * 1_000])
-def test_an_unknown_format(name: Any) -> None:
+def test_an_unknown_format_is_rejected(name: Any) -> None:
     with pytest.raises(
         ConfigurationError, match=r"format must be one of parquet, csv, csv\.gz"
-    ) as e:
+    ) as caught:
         find_format(name)
-    assert len(str(e.value)) < 300
+    assert len(str(caught.value)) < 300
 
 
 @pytest.mark.parametrize("name", ["parquet", "csv.zst", "jsonl.zst"])
-def test_what_needs_pyarrow_says_how_to_install_it(
+def test_formats_that_need_pyarrow_say_how_to_install_it(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
@@ -159,7 +159,9 @@ def test_what_needs_pyarrow_says_how_to_install_it(
     assert find_format("csv.gz").name == "csv.gz"
 
 
-async def test_tables_say_so_too(monkeypatch: pytest.MonkeyPatch, client: DistinctClient) -> None:
+async def test_to_arrow_says_how_to_install_pyarrow(
+    monkeypatch: pytest.MonkeyPatch, client: DistinctClient
+) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
 
     with pytest.raises(ConfigurationError, match=r"to_arrow needs pyarrow: .*\[arrow\]"):
@@ -176,10 +178,10 @@ async def test_tables_say_so_too(monkeypatch: pytest.MonkeyPatch, client: Distin
         ("touchpoints.txt", None),
     ],
 )
-def test_a_format_is_found_by_a_files_name(name: str, found: str | None) -> None:
-    form = find_format_of(Path(name))
+def test_a_files_name_determines_its_format(name: str, found: str | None) -> None:
+    file_format = find_format_of(Path(name))
 
-    assert (form and form.name) == found
+    assert (file_format and file_format.name) == found
 
 
 # --- Tables in memory
@@ -192,7 +194,7 @@ def some_visits(fake: FakeDistinct) -> None:
 
 
 @pytest.mark.usefixtures("some_visits")
-async def test_a_list_becomes_a_table(client: DistinctClient) -> None:
+async def test_a_pager_of_visits_becomes_a_table(client: DistinctClient) -> None:
     table = await to_arrow(client.total_visits(TOUCHPOINT, offset=2, page_size=5))
 
     assert table.schema.names == ["touchpoint_id", "user_id", "timestamp", "offset"]
@@ -201,9 +203,9 @@ async def test_a_list_becomes_a_table(client: DistinctClient) -> None:
 
 
 @pytest.mark.usefixtures("some_visits")
-async def test_a_table_goes_to_every_library(client: DistinctClient) -> None:
+async def test_dataframe_libraries_accept_the_table(client: DistinctClient) -> None:
     scans = await to_arrow(client.total_visits(TOUCHPOINT))
-    # By name, as duckdb finds it.
+    # DuckDB finds the local variable `scans` by its name.
     found: Any = duckdb.sql("select count(*), max(user_id) from scans")
     assert found.fetchall() == [(len(VISITS), max(NASTY))]
     frame = pl.DataFrame(scans)
@@ -213,7 +215,7 @@ async def test_a_table_goes_to_every_library(client: DistinctClient) -> None:
 
 
 @pytest.mark.usefixtures("some_visits")
-async def test_other_lists_become_tables(client: DistinctClient) -> None:
+async def test_touchpoints_and_pages_across_become_tables(client: DistinctClient) -> None:
     listed = await to_arrow(client.touchpoints("exp-1"))
     assert listed.to_pylist() == [
         {
@@ -236,30 +238,31 @@ async def test_other_lists_become_tables(client: DistinctClient) -> None:
 
 
 @pytest.mark.usefixtures("some_visits")
-async def test_nothing_is_a_table_with_columns(client: DistinctClient) -> None:
+async def test_an_empty_list_becomes_a_table_with_columns(client: DistinctClient) -> None:
     for pager in (client.total_visits("tp-2"), client.total_visits("tp-2", limit=0)):
         table = await to_arrow(pager)
         assert (table.num_rows, table.num_columns) == (0, 4)
 
 
-def test_pandas_is_not_loaded_for_it(tmp_path: Path) -> None:
+def test_writing_parquet_does_not_import_pandas(tmp_path: Path) -> None:
     code = f"""
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from distinct_async import Visit
 from distinct_async.export.formats import find_format
-from distinct_async.export.rows import ExportedTouchpoint
-form = find_format("parquet")
-gathered = form.gather("tp-1", 0)
-gathered.add([Visit("user-1", datetime(2024, 1, 1, tzinfo=UTC))])
+from distinct_async.export.models import ExportedTouchpoint
+file_format = find_format("parquet")
+buffer = file_format.new_buffer("tp-1", 0)
+buffer.extend([Visit("user-1", datetime(2024, 1, 1, tzinfo=UTC))])
 path = Path({str(tmp_path)!r})
-sink = form.open(path / "visits.parquet")
-sink.write(gathered)
-sink.close()
-form.write_touchpoints(path / "t", [ExportedTouchpoint(touchpoint_id="1", name="", value="")])
+writer = file_format.open_writer(path / "visits.parquet")
+writer.write(buffer)
+writer.close()
+touchpoint = ExportedTouchpoint(touchpoint_id="1", name="", value="")
+file_format.write_touchpoints(path / "touchpoints.parquet", [touchpoint])
 print("pandas" in sys.modules)
 """
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
-    assert shown.stdout == "False\n"
+    assert done.stdout == "False\n"

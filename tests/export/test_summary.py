@@ -1,4 +1,4 @@
-"""What `summarize` counts, in files of every format."""
+"""`summarize` counts the visits in files of every format."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 
-from distinct_async import DistinctClient, ExportError, FanOutError, Visit, VisitsType
+from distinct_async import (
+    ConfigurationError,
+    DistinctClient,
+    ExportError,
+    FanOutError,
+    Visit,
+    VisitsType,
+)
 from distinct_async.export import (
     DatasetSummary,
     FileFormat,
@@ -45,11 +52,11 @@ def counts(touchpoint_id: str, name: str, visits: int, users: int, **others: Any
     )
 
 
-@pytest.mark.parametrize("form", ["parquet", "csv", "csv.zst", "jsonl.gz"])
-async def test_what_was_exported_is_counted(
-    client: DistinctClient, tmp_path: Path, form: FileFormat
+@pytest.mark.parametrize("file_format", ["parquet", "csv", "csv.zst", "jsonl.gz"])
+async def test_exported_visits_are_counted(
+    client: DistinctClient, tmp_path: Path, file_format: FileFormat
 ) -> None:
-    await export_visits(client, "exp-1", tmp_path, format=form, rows_per_part=2)
+    await export_visits(client, "exp-1", tmp_path, format=file_format, rows_per_part=2)
 
     assert summarize(tmp_path) == DatasetSummary(
         visits_type=VisitsType.TOTAL,
@@ -63,7 +70,7 @@ async def test_what_was_exported_is_counted(
     )
 
 
-async def test_unique_visits_are_counted_where_there_are_no_others(
+async def test_unique_visits_are_counted_if_only_those_were_exported(
     client: DistinctClient, tmp_path: Path
 ) -> None:
     await export_visits(client, "exp-1", tmp_path, format="csv", visits_type="UNIQUE")
@@ -76,7 +83,7 @@ async def test_unique_visits_are_counted_where_there_are_no_others(
     assert summarize(tmp_path, visits_type="UNIQUE") == summary
 
 
-async def test_what_is_incomplete_shows(
+async def test_an_incomplete_export_shows_the_expected_visits(
     client: DistinctClient, fake: FakeDistinct, tmp_path: Path
 ) -> None:
     await export_visits(client, ["tp-1"], tmp_path, format="csv")
@@ -93,7 +100,7 @@ async def test_what_is_incomplete_shows(
     )
 
 
-async def test_shards_are_counted_together(client: DistinctClient, tmp_path: Path) -> None:
+async def test_all_shards_are_counted_together(client: DistinctClient, tmp_path: Path) -> None:
     for index in (1, 2):
         await export_visits(client, "exp-1", tmp_path, format="csv", shard=(index, 2))
     for name in ("touchpoints.txt", "touchpoints.csv.bak"):
@@ -104,7 +111,7 @@ async def test_shards_are_counted_together(client: DistinctClient, tmp_path: Pat
     ]
 
 
-async def test_without_names_ids_do(client: DistinctClient, tmp_path: Path) -> None:
+async def test_the_id_stands_in_for_an_unknown_name(client: DistinctClient, tmp_path: Path) -> None:
     await export_visits(client, "exp-1", tmp_path, format="csv")
     (tmp_path / "touchpoints.csv").unlink()
 
@@ -114,7 +121,9 @@ async def test_without_names_ids_do(client: DistinctClient, tmp_path: Path) -> N
     )
 
 
-async def test_touchpoints_that_nobody_scanned(client: DistinctClient, tmp_path: Path) -> None:
+async def test_touchpoints_without_visits_are_listed(
+    client: DistinctClient, tmp_path: Path
+) -> None:
     await export_visits(client, ["tp-3"], tmp_path, format="csv")
     summary = summarize(tmp_path)
 
@@ -122,17 +131,24 @@ async def test_touchpoints_that_nobody_scanned(client: DistinctClient, tmp_path:
     assert (summary.hours, summary.moments) == (hours({}), ())
 
 
-def test_where_there_is_no_export(tmp_path: Path) -> None:
+def test_an_unknown_visits_type_is_rejected(tmp_path: Path) -> None:
+    unknown: Any = "SOME"
+
+    with pytest.raises(ConfigurationError, match="visits_type must be TOTAL or UNIQUE"):
+        summarize(tmp_path, visits_type=unknown)
+
+
+def test_a_folder_without_an_export_is_an_error(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(ExportError, match="there are no exported visits here"):
             summarize(path)
 
 
-@pytest.mark.parametrize("form", ["parquet", "csv", "csv.gz", "jsonl", "jsonl.zst"])
-async def test_a_spoilt_part_is_told(
-    client: DistinctClient, tmp_path: Path, form: FileFormat
+@pytest.mark.parametrize("file_format", ["parquet", "csv", "csv.gz", "jsonl", "jsonl.zst"])
+async def test_a_corrupt_part_is_an_error_that_names_it(
+    client: DistinctClient, tmp_path: Path, file_format: FileFormat
 ) -> None:
-    await export_visits(client, ["tp-1"], tmp_path, format=form)
+    await export_visits(client, ["tp-1"], tmp_path, format=file_format)
     (part,) = tmp_path.rglob("visits-*")
     part.write_bytes(part.read_bytes()[:-5] + b'"\xff{"}')
 
@@ -141,7 +157,7 @@ async def test_a_spoilt_part_is_told(
     assert caught.value.path == str(part)
 
 
-async def test_a_missing_part_is_told(client: DistinctClient, tmp_path: Path) -> None:
+async def test_a_missing_part_is_an_error(client: DistinctClient, tmp_path: Path) -> None:
     await export_visits(client, "exp-1", tmp_path, format="csv", rows_per_part=1)
     next(tmp_path.rglob("visits-000000000001-1.csv")).unlink()
 

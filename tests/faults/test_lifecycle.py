@@ -1,4 +1,4 @@
-"""Cancelling, closing and abandoning: at whatever moment, nothing is left behind."""
+"""Cancelling, closing and abandoning at any moment leaves nothing behind."""
 
 import asyncio
 import gc
@@ -11,22 +11,22 @@ import pytest
 from distinct_async import ClientClosedError, DistinctClient, Limits, Visit
 from distinct_async.testing import FakeClock
 from tests.support.faults import named
-from tests.support.helpers import KEY, eventually, free_slots, shown_of
+from tests.support.helpers import KEY, eventually, free_slots, is_idle, shown_by, spin
 from tests.support.raw_server import RawServer, hang, reply, reset
 from tests.support.survival import VisitServer, page_body
 
 T = TypeVar("T")
 
-TROUBLE = named("cut gzip", "503", "429 with Retry-After")
-ONE = page_body("tp", 0, 1, total=1, page_size=50)
+TRANSIENT_FAULTS = named("truncated gzip", "503", "429 with Retry-After")
+ONE_VISIT = page_body("tp", 0, 1, total=1, page_size=50)
 
 
 @types.coroutine
 def cancelled_at(number: int, work: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
-    """Run `work` in the current task, which is cancelled at its nth await.
+    """Run `work` in the current task, and cancel the task at its nth await.
 
     Raises:
-        asyncio.CancelledError: It had so many awaits.
+        asyncio.CancelledError: The work has at least `number` awaits.
     """
     task = asyncio.current_task()
     assert task is not None
@@ -42,14 +42,14 @@ def cancelled_at(number: int, work: Coroutine[Any, Any, T]) -> Generator[Any, An
             task.cancel()
         try:
             yield awaited
-        except BaseException as error:  # noqa: BLE001 - passed on
+        except BaseException as error:  # noqa: BLE001 - thrown into the work
             thrown = error
         else:
             thrown = None
 
 
 async def was_cancelled(number: int, work: Coroutine[Any, Any, object]) -> bool:
-    """Cancel `work` at its nth await; return whether it has so many."""
+    """Cancel `work` at its nth await, and return whether it has that many."""
 
     async def run() -> object:
         return await cancelled_at(number, work)
@@ -61,17 +61,17 @@ async def was_cancelled(number: int, work: Coroutine[Any, Any, object]) -> bool:
         return False
     with pytest.raises(asyncio.CancelledError) as caught:
         await task
-    # The transport's own frames are in the traceback of what is cancelled inside it.
-    assert KEY not in shown_of(caught.value)
+    # A cancellation inside the transport has the transport's frames in its traceback.
+    assert KEY not in shown_by(caught.value)
     return True
 
 
 async def count_awaits(trial: Callable[[int], Coroutine[Any, Any, bool]]) -> int:
-    """Try the first await, the second and so on; return how many there are."""
+    """Run the trial for the first await, the second and so on, and return their number."""
     for number in range(1, 500):
         if not await trial(number):
             return number - 1
-    raise AssertionError("it never comes to an end")
+    raise AssertionError("the work has no end")
 
 
 def make_client(raw: RawServer, concurrency: int = 1) -> DistinctClient:
@@ -80,12 +80,14 @@ def make_client(raw: RawServer, concurrency: int = 1) -> DistinctClient:
 
 
 async def check_nothing_is_left(
-    client: DistinctClient, raw: RawServer, before: set[asyncio.Task[Any]]
+    client: DistinctClient, raw: RawServer, before: set[asyncio.Task[Any]], concurrency: int
 ) -> None:
-    assert not client._session._tasks
-    assert not client._session._requests
-    assert await free_slots(client) == client._session._settings.limits.concurrency
-    # Tasks of the server end later, when it sees that their connection has.
+    """Check that all tasks are gone and that all slots of an open client are free."""
+    assert is_idle(client)
+    if not client.closed:
+        assert await free_slots(client, raw, concurrency) == concurrency
+        assert is_idle(client)
+    # The server's tasks end later, when they notice the closed connections.
     await eventually(lambda: asyncio.all_tasks() <= before | raw.tasks)
 
 
@@ -95,16 +97,16 @@ async def check_nothing_is_left(
 async def test_a_call_cancelled_at_any_await_leaves_nothing(raw: RawServer) -> None:
     async def trial(number: int) -> bool:
         raw.play_only(reset)
-        raw.play(*(fault.spoil(ONE) for fault in TROUBLE), reply(ONE))
+        raw.play(*(fault.corrupt(ONE_VISIT) for fault in TRANSIENT_FAULTS), reply(ONE_VISIT))
         async with make_client(raw) as client:
             before = asyncio.all_tasks()
             cancelled = await was_cancelled(number, client.touchpoint_metrics("tp"))
-            await check_nothing_is_left(client, raw, before)
-            raw.play_only(reply(ONE))
+            await check_nothing_is_left(client, raw, before, concurrency=1)
+            raw.play_only(reply(ONE_VISIT))
             assert (await client.touchpoint_metrics("tp")).total == 1
             return cancelled
 
-    # Connecting, waiting for each of five responses, and four delays, in several steps each.
+    # The call connects, awaits five responses and sleeps four times, in several awaits each.
     assert await count_awaits(trial) > 15
 
 
@@ -131,52 +133,52 @@ async def test_a_walk_cancelled_at_any_await_leaves_nothing(
     raw: RawServer, walk: Callable[[DistinctClient], Coroutine[Any, Any, None]]
 ) -> None:
     async def trial(number: int) -> bool:
-        raw.play_only(VisitServer(90, seed=1, rate=0.2, faults=TROUBLE))
+        raw.play_only(VisitServer(90, seed=1, rate=0.2, faults=TRANSIENT_FAULTS))
         async with make_client(raw) as client:
             before = asyncio.all_tasks()
             cancelled = await was_cancelled(number, walk(client))
-            await check_nothing_is_left(client, raw, before)
+            await check_nothing_is_left(client, raw, before, concurrency=1)
+            raw.play_only(VisitServer(90, seed=1, rate=0.2, faults=TRANSIENT_FAULTS))
             await walk(client)
             return cancelled
 
-    # One for each of nine pages at most: those that are there already are not waited for.
+    # At most one await per page: a prefetched page needs none.
     assert 3 < await count_awaits(trial) < 20
 
 
 @pytest.mark.parametrize("turns", range(0, 60, 3))
 @pytest.mark.parametrize("walk", [walk_one, walk_across])
-async def test_the_pages_of_a_cancelled_walk_end_wherever_they_are(
+async def test_a_walk_cancelled_after_any_number_of_turns_leaves_nothing(
     raw: RawServer, turns: int, walk: Callable[[DistinctClient], Coroutine[Any, Any, None]]
 ) -> None:
-    raw.play(VisitServer(900, seed=1, rate=0.2, faults=TROUBLE))
+    raw.play(VisitServer(900, seed=1, rate=0.2, faults=TRANSIENT_FAULTS))
     async with make_client(raw, concurrency=3) as client:
         before = asyncio.all_tasks()
         walking = asyncio.create_task(walk(client))
-        for _ in range(turns):
-            await asyncio.sleep(0)
+        await spin(turns)
         walking.cancel()
         with pytest.raises(asyncio.CancelledError):
             await walking
-        await check_nothing_is_left(client, raw, before)
+        await check_nothing_is_left(client, raw, before, concurrency=3)
 
 
-async def test_a_request_cancelled_while_it_waits_for_the_rate_frees_its_slot(
+async def test_a_request_cancelled_while_waiting_for_the_rate_limit_frees_its_slot(
     raw: RawServer,
 ) -> None:
-    raw.play(reply(ONE))
+    raw.play(reply(ONE_VISIT))
     limits = Limits(concurrency=1, requests_per_second=0.001)
     async with DistinctClient(KEY, base_url=raw.url, limits=limits) as client:
         await client.touchpoint_metrics("tp")
         waiting = asyncio.create_task(client.touchpoint_metrics("tp"))
-        await eventually(client._session._slots.locked)
+        await eventually(lambda: client.stats.in_flight == 1)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
-        assert await free_slots(client) == 1
+        assert is_idle(client)
         assert len(raw.heads) == 1
 
 
-async def test_a_timeout_of_the_callers_own_passes(raw: RawServer) -> None:
+async def test_the_callers_own_timeout_passes_through(raw: RawServer) -> None:
     raw.play(hang)
     async with make_client(raw, concurrency=4) as client:
         before = asyncio.all_tasks()
@@ -185,13 +187,13 @@ async def test_a_timeout_of_the_callers_own_passes(raw: RawServer) -> None:
                 async with asyncio.timeout(0.05):
                     await use
             assert type(caught.value) is TimeoutError
-            await check_nothing_is_left(client, raw, before)
+            await check_nothing_is_left(client, raw, before, concurrency=4)
 
 
 # --- Closing
 
 
-async def test_closing_with_a_hundred_requests_in_flight(raw: RawServer) -> None:
+async def test_closing_ends_a_hundred_requests_in_flight(raw: RawServer) -> None:
     raw.play(hang)
     client = make_client(raw, concurrency=100)
     before = asyncio.all_tasks()
@@ -202,13 +204,13 @@ async def test_closing_with_a_hundred_requests_in_flight(raw: RawServer) -> None
 
     outcomes = await asyncio.gather(*calls, return_exceptions=True)
     assert {type(outcome) for outcome in outcomes} == {ClientClosedError}
-    await check_nothing_is_left(client, raw, before)
-    # The server has seen every one of its connections end.
+    await check_nothing_is_left(client, raw, before, concurrency=100)
+    # The server has seen every connection close.
     await eventually(lambda: not raw.tasks)
     assert raw.connections == 100
 
 
-async def test_closing_cancelled_at_any_await_closes_all_the_same(raw: RawServer) -> None:
+async def test_a_close_cancelled_at_any_await_still_closes_everything(raw: RawServer) -> None:
     raw.play(hang)
 
     async def trial(number: int) -> bool:
@@ -229,7 +231,7 @@ async def test_closing_cancelled_at_any_await_closes_all_the_same(raw: RawServer
 # --- Abandoning
 
 
-async def test_a_generator_that_nobody_holds_any_more_is_ended(raw: RawServer) -> None:
+async def test_an_abandoned_generator_ends_when_it_is_collected(raw: RawServer) -> None:
     raw.play(VisitServer(10_000))
     async with make_client(raw, concurrency=8) as client:
         before = asyncio.all_tasks()
@@ -238,11 +240,11 @@ async def test_a_generator_that_nobody_holds_any_more_is_ended(raw: RawServer) -
                 if page.offset == 50:
                     break
         gc.collect()
-        await eventually(lambda: not client._session._tasks)
-        await check_nothing_is_left(client, raw, before)
+        await eventually(lambda: is_idle(client))
+        await check_nothing_is_left(client, raw, before, concurrency=8)
 
 
-def test_walks_that_are_held_when_their_loop_ends_end_quietly(
+def test_walks_still_open_when_their_loop_ends_end_silently(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     held: list[AsyncGenerator[Any, None]] = []
@@ -256,12 +258,12 @@ def test_walks_that_are_held_when_their_loop_ends_end_quietly(
                 await anext(generator)
 
     asyncio.run(use())
-    # asyncio logs what goes wrong while it closes the generators that are left.
+    # asyncio logs any error that it meets while closing the remaining generators.
     assert len(held) == 2
     assert not caplog.records
 
 
-def test_two_event_loops_in_turn() -> None:
+def test_a_client_per_event_loop_works_after_a_loop_left_a_walk_open() -> None:
     async def use(*, leave: bool) -> list[Visit]:
         async with RawServer() as raw, make_client(raw, concurrency=4) as client:
             raw.play(VisitServer(100))
@@ -272,6 +274,6 @@ def test_two_event_loops_in_turn() -> None:
                     break
             return visits
 
-    # The first is left with pages in flight, and everything belongs to a loop that is gone.
+    # The first walk is abandoned with pages in flight, and its loop is gone afterwards.
     assert len(asyncio.run(use(leave=True))) == 15
     assert len(asyncio.run(use(leave=False))) == 100

@@ -1,6 +1,6 @@
-"""An export in a process of its own, which may kill itself.
+"""An export in a child process, which may kill itself.
 
-Children import their function by its module's name, and so not from a test module.
+Children import this function by name, so it cannot be in a test module.
 """
 
 import asyncio
@@ -16,8 +16,9 @@ ROWS_PER_PART = 500
 
 
 def export_in_child(
-    url: str, to: Path, form: FileFormat, dies_at: tuple[str, int] | None = None
+    url: str, folder: Path, file_format: FileFormat, dies_at: tuple[str, int] | None = None
 ) -> None:
+    """Export everything; `dies_at` is a system call and the number of the call to die at."""
     if dies_at is not None:
         die_at(*dies_at)
 
@@ -26,8 +27,8 @@ def export_in_child(
             await export_visits(
                 client,
                 "exp-1",
-                to,
-                format=form,
+                folder,
+                format=file_format,
                 page_size=200,
                 rows_per_part=ROWS_PER_PART,
             )
@@ -36,7 +37,7 @@ def export_in_child(
 
 
 def die_at(call: str, times: int) -> None:
-    """Kill this process the n-th time that it makes a system call, before or after that."""
+    """Kill this process before the n-th system call of a kind, or after it ("fsync after")."""
     name, _, after = call.partition(" ")
     real, left = getattr(os, name), times
 

@@ -1,4 +1,4 @@
-"""Reads what an export has written, with other means than those that wrote it."""
+"""Read exported files without the code that wrote them."""
 
 import csv
 import gzip
@@ -21,30 +21,38 @@ Row = tuple[str, str, datetime, int]
 def rows_of(folder: Path) -> list[Row]:
     """Return the rows of all parts in a folder, by touchpoint and offset."""
     paths = [folder / part for part in parts_of(folder)]
-    rows = [row for path in paths for row in _rows_of_part(path, path.stat().st_mtime_ns)]
+    rows = [row for path in paths for row in _read_cached(path, path.stat().st_mtime_ns)]
     return sorted(rows, key=lambda row: (row[0], row[3]))
 
 
 @lru_cache(1_000)
-def _rows_of_part(path: Path, _: int) -> list[Row]:
-    """Read a part once: none is ever changed, and tests look at folders again and again."""
+def _read_cached(path: Path, _: int) -> list[Row]:
+    """Read a part once: parts never change, and tests read folders many times."""
     return list(read(path))
 
 
 def parts_of(folder: Path) -> list[str]:
-    """Return the parts' paths, relative to the folder."""
+    """Return the paths of the parts, relative to the folder."""
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("visits-*"))
 
 
 def files_of(folder: Path) -> dict[str, tuple[int, int]]:
-    """Return every file, hidden ones included, with what changes when it is written."""
+    """Map every file, hidden ones included, to values that change when it is written."""
     return {
         str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.stat().st_ino)
         for path in folder.rglob("*")
     }
 
 
+def touch(folder: Path, *names: str) -> None:
+    """Create empty files in a folder, and the folder if it is missing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).touch()
+
+
 def read(path: Path) -> Iterable[Row]:
+    """Yield the rows of a part."""
     for row in _read(path):
         moment = row["timestamp"]
         if isinstance(moment, str):
@@ -69,4 +77,8 @@ def _read(path: Path) -> list[dict[str, Any]]:
 
 
 def rows_from(touchpoint_id: str, visits: Iterable[Visit]) -> list[Row]:
-    return [(touchpoint_id, v.user_id, v.timestamp, i) for i, v in enumerate(visits)]
+    """Return the rows that an export should have for these visits."""
+    return [
+        (touchpoint_id, visit.user_id, visit.timestamp, offset)
+        for offset, visit in enumerate(visits)
+    ]

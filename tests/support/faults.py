@@ -1,4 +1,4 @@
-"""Every fault that the client must survive, and what it must make of each."""
+"""Every fault that the client must survive, and the outcome that each must have."""
 
 import codecs
 import enum
@@ -32,33 +32,33 @@ CHUNKED = b"Transfer-Encoding: chunked"
 
 
 class Outcome(enum.Enum):
-    """What the client makes of a response."""
+    """How the client must handle a response."""
 
-    READ = "read as if nothing had happened"
-    RETRIED = "asked for again"
-    REFUSED = "raised at once"
+    READ = "decoded normally"
+    RETRIED = "requested again"
+    REFUSED = "raised without a retry"
 
 
 @attrs.frozen
 class Fault:
-    """A way to answer wrongly.
+    """A faulty or unusual response.
 
     Attributes:
-        name: What happens.
-        outcome: What the client must make of it.
-        spoil: Makes the script, given the body that would have been right.
-        weight: How often to choose it; those that take long are rarer.
-        slow: Whether only a timeout ends it.
+        name: A short description.
+        outcome: How the client must handle it.
+        corrupt: Creates the script that sends it, from the correct body.
+        weight: Relative frequency in random runs; slow faults are rarer.
+        slow: Whether only a timeout ends the attempt.
     """
 
     name: str
     outcome: Outcome
-    spoil: Callable[[bytes], Script] = attrs.field(repr=False)
+    corrupt: Callable[[bytes], Script] = attrs.field(repr=False)
     weight: float = 1.0
     slow: bool = False
 
 
-# Short enough for a run with thousands of stalls, long enough for whatever is only slow.
+# Short enough for thousands of stalls, long enough for a response that is merely slow.
 IMPATIENT = Timeouts(connect=5, read=0.5, attempt=1, total=None)
 
 
@@ -68,7 +68,7 @@ def gzipped(body: bytes) -> bytes:
 
 @cache
 def bomb(*, wbits: int) -> bytes:
-    """Return 300 MiB of zeros, compressed."""
+    """Return 300 MiB of zeros in compressed form."""
     compressor = zlib.compressobj(wbits=wbits)
     block = bytes(MIB)
     pieces = [compressor.compress(block) for _ in range(BOMB_BYTES // MIB)]
@@ -80,12 +80,12 @@ def nested(depth: int) -> bytes:
 
 
 def flipped(data: bytes, index: int) -> bytes:
-    """Return data with one byte inverted."""
+    """Return the data with one byte inverted."""
     return data[:index] + bytes([data[index] ^ 0xFF]) + data[index + 1 :]
 
 
 def extended(body: bytes, value: bytes) -> bytes:
-    """Return an envelope with one more field, which the document does not have."""
+    """Return an envelope with one more field, which the API document does not define."""
     return b'{"more":' + value + b"," + body.lstrip()[1:]
 
 
@@ -93,31 +93,31 @@ def half(body: bytes) -> bytes:
     return body[: len(body) // 2]
 
 
-def _bytes_of(data: bytes) -> Iterator[bytes]:
+def _single_bytes(data: bytes) -> Iterator[bytes]:
     return (data[i : i + 1] for i in range(len(data)))
 
 
 def _slowly(body: bytes) -> Script:
-    # The head byte by byte, and then in some pieces: there may be a lot of it.
+    # Only the head is sent byte by byte: bodies can be long.
     step = len(body) // 20 + 1
     pieces = (body[start : start + step] for start in range(0, len(body), step))
-    return drip([*_bytes_of(head_of(b"Content-Length: %d" % len(body))), *pieces])
+    return drip([*_single_bytes(head_of(b"Content-Length: %d" % len(body))), *pieces])
 
 
 def _endlessly(body: bytes) -> Script:
-    return drip(_bytes_of(head_of(b"Content-Length: 10000") + body), pause=0.02)
+    return drip(_single_bytes(head_of(b"Content-Length: 10000") + body), pause=0.02)
 
 
-def _length(body: bytes, claimed: int) -> bytes:
+def _with_length(body: bytes, claimed: int) -> bytes:
     return head_of(b"Content-Length: %d" % claimed) + body
 
 
-def _status(status: str, *fields: bytes) -> Callable[[bytes], Script]:
+def _with_status(status: str, *fields: bytes) -> Callable[[bytes], Script]:
     code = int(status.split(maxsplit=1)[0])
     return lambda _: reply(b'{"statusCode":%d,"message":"Planned"}' % code, *fields, status=status)
 
 
-def _body(change: Callable[[bytes], bytes], *fields: bytes) -> Callable[[bytes], Script]:
+def _with_body(change: Callable[[bytes], bytes], *fields: bytes) -> Callable[[bytes], Script]:
     return lambda body: reply(change(body), *fields)
 
 
@@ -126,48 +126,66 @@ READ, RETRIED, REFUSED = Outcome.READ, Outcome.RETRIED, Outcome.REFUSED
 CONNECTION_FAULTS = (
     Fault("closed before the head", RETRIED, lambda _: send(end="close")),
     Fault("reset before the head", RETRIED, lambda _: send(end="reset")),
-    Fault("closed in the head", RETRIED, lambda _: send(b"HTTP/1.1 200 OK\r\nCon", end="close")),
-    Fault("reset in the head", RETRIED, lambda _: send(b"HTTP/1.1 200 OK\r\nCon", end="reset")),
-    Fault("closed in the body", RETRIED, lambda body: send(half(response_of(body)), end="close")),
-    Fault("reset in the body", RETRIED, lambda body: send(half(response_of(body)), end="reset")),
     Fault(
-        "closed in a chunk",
+        "closed inside the head", RETRIED, lambda _: send(b"HTTP/1.1 200 OK\r\nCon", end="close")
+    ),
+    Fault("reset inside the head", RETRIED, lambda _: send(b"HTTP/1.1 200 OK\r\nCon", end="reset")),
+    Fault(
+        "closed inside the body", RETRIED, lambda body: send(half(response_of(body)), end="close")
+    ),
+    Fault(
+        "reset inside the body", RETRIED, lambda body: send(half(response_of(body)), end="reset")
+    ),
+    Fault(
+        "closed inside a chunk",
         RETRIED,
         lambda body: send(half(chunked_response_of(body)), end="close"),
     ),
     Fault(
-        "reset in a chunk", RETRIED, lambda body: send(half(chunked_response_of(body)), end="reset")
+        "reset inside a chunk",
+        RETRIED,
+        lambda body: send(half(chunked_response_of(body)), end="reset"),
     ),
     Fault(
         "closed before the last chunk",
         RETRIED,
         lambda body: send(head_of(CHUNKED) + chunks_of(body), end="close"),
     ),
-    Fault("length too long", RETRIED, lambda body: send(_length(body, len(body) + 1), end="close")),
-    Fault("length too short", RETRIED, lambda body: send(_length(body, len(body) // 2))),
+    Fault(
+        "Content-Length too large",
+        RETRIED,
+        lambda body: send(_with_length(body, len(body) + 1), end="close"),
+    ),
+    Fault(
+        "Content-Length too small", RETRIED, lambda body: send(_with_length(body, len(body) // 2))
+    ),
     Fault("answered twice", READ, lambda body: send(response_of(body) + response_of(body))),
     Fault(
-        "answered twice, in two writes",
+        "answered twice, in separate writes",
         READ,
         lambda body: send(response_of(body), response_of(body)),
     ),
     Fault(
-        "cut, no length",
+        "truncated, without a length",
         RETRIED,
         lambda body: send(head_of(b"Connection: close") + half(body), end="close"),
     ),
     Fault(
-        "whole, no length",
+        "complete, without a length",
         READ,
         lambda body: send(head_of(b"Connection: close") + body, end="close"),
     ),
     Fault("closed after the body", READ, lambda body: send(response_of(body), end="close")),
     Fault("stalled before the head", RETRIED, lambda _: send(), weight=0.1, slow=True),
     Fault(
-        "stalled in the body", RETRIED, lambda body: send(half(response_of(body))), 0.1, slow=True
+        "stalled inside the body",
+        RETRIED,
+        lambda body: send(half(response_of(body))),
+        0.1,
+        slow=True,
     ),
-    Fault("dripped to the end", READ, _slowly),
-    Fault("dripped without end", RETRIED, _endlessly, weight=0.03, slow=True),
+    Fault("slow but complete", READ, _slowly),
+    Fault("dripping forever", RETRIED, _endlessly, weight=0.03, slow=True),
     Fault(
         "early hints first",
         READ,
@@ -176,37 +194,45 @@ CONNECTION_FAULTS = (
 )
 
 HEAD_FAULTS = (
-    Fault("header of 9 kB", RETRIED, lambda body: reply(body, b"X-Long: " + b"x" * 9_000)),
+    Fault("9 kB header", RETRIED, lambda body: reply(body, b"X-Long: " + b"x" * 9_000)),
     Fault("200 headers", RETRIED, lambda body: reply(body, *[b"X-%d: x" % i for i in range(200)])),
     Fault(
-        "length and chunks",
+        "both Content-Length and chunks",
         RETRIED,
         lambda body: send(chunked_response_of(body, b"Content-Length: 5")),
     ),
-    Fault("two lengths", RETRIED, lambda body: reply(body, b"Content-Length: 5")),
-    Fault("negative length", RETRIED, lambda body: send(_length(body, -1))),
-    Fault("bad chunk size", RETRIED, lambda body: send(head_of(CHUNKED) + b"zz\r\n" + body)),
+    Fault("two Content-Lengths", RETRIED, lambda body: reply(body, b"Content-Length: 5")),
+    Fault("negative Content-Length", RETRIED, lambda body: send(_with_length(body, -1))),
+    Fault("malformed chunk size", RETRIED, lambda body: send(head_of(CHUNKED) + b"zz\r\n" + body)),
     Fault(
         "huge chunk size", RETRIED, lambda body: send(head_of(CHUNKED) + b"f" * 40 + b"\r\n" + body)
     ),
-    Fault("no HTTP", RETRIED, lambda body: send(body + b"\r\n\r\n")),
-    Fault("control characters", RETRIED, lambda body: reply(body, b"X-Bad: \x00\x1b[31m")),
+    Fault("not HTTP", RETRIED, lambda body: send(body + b"\r\n\r\n")),
+    Fault(
+        "control characters in a header", RETRIED, lambda body: reply(body, b"X-Bad: \x00\x1b[31m")
+    ),
     Fault(
         "switching protocols", REFUSED, lambda body: reply(body, status="101 Switching Protocols")
     ),
 )
 
 ENCODING_FAULTS = (
-    Fault("gzip", READ, _body(gzipped, GZIP)),
-    Fault("deflate", READ, _body(zlib.compress, DEFLATE)),
-    Fault("not gzip", RETRIED, _body(bytes, GZIP)),
-    Fault("not deflate", RETRIED, _body(bytes, DEFLATE)),
-    Fault("cut gzip", RETRIED, _body(lambda body: half(gzipped(body)), GZIP)),
-    Fault("cut deflate", RETRIED, _body(lambda body: half(zlib.compress(body)), DEFLATE)),
-    Fault("no gzip at all", RETRIED, _body(lambda _: b"", GZIP)),
-    Fault("spoilt gzip", RETRIED, _body(lambda body: flipped(gzipped(body), -5), GZIP)),
-    Fault("spoilt deflate", RETRIED, _body(lambda body: flipped(zlib.compress(body), -1), DEFLATE)),
-    Fault("encoding nobody asked for", RETRIED, _body(gzipped, b"Content-Encoding: br")),
+    Fault("gzip", READ, _with_body(gzipped, GZIP)),
+    Fault("deflate", READ, _with_body(zlib.compress, DEFLATE)),
+    Fault("plain body labelled gzip", RETRIED, _with_body(bytes, GZIP)),
+    Fault("plain body labelled deflate", RETRIED, _with_body(bytes, DEFLATE)),
+    Fault("truncated gzip", RETRIED, _with_body(lambda body: half(gzipped(body)), GZIP)),
+    Fault(
+        "truncated deflate", RETRIED, _with_body(lambda body: half(zlib.compress(body)), DEFLATE)
+    ),
+    Fault("empty body labelled gzip", RETRIED, _with_body(lambda _: b"", GZIP)),
+    Fault("corrupt gzip", RETRIED, _with_body(lambda body: flipped(gzipped(body), -5), GZIP)),
+    Fault(
+        "corrupt deflate",
+        RETRIED,
+        _with_body(lambda body: flipped(zlib.compress(body), -1), DEFLATE),
+    ),
+    Fault("unsolicited encoding", RETRIED, _with_body(gzipped, b"Content-Encoding: br")),
     Fault("gzip bomb", REFUSED, lambda _: reply(bomb(wbits=31), GZIP), weight=0.03),
     Fault("deflate bomb", REFUSED, lambda _: reply(bomb(wbits=15), DEFLATE), weight=0.03),
     Fault(
@@ -216,7 +242,7 @@ ENCODING_FAULTS = (
         weight=0.03,
     ),
     Fault(
-        "oversized chunks",
+        "oversized chunked body",
         REFUSED,
         lambda _: flood(head_of(CHUNKED), OVERSIZED_BYTES, chunked=True),
         weight=0.03,
@@ -224,32 +250,42 @@ ENCODING_FAULTS = (
 )
 
 BODY_FAULTS = (
-    Fault("empty", RETRIED, _body(lambda _: b"")),
-    Fault("white space", RETRIED, _body(lambda _: b" \r\n\t ")),
-    Fault("null", REFUSED, _body(lambda _: b"null")),
-    Fault("array", REFUSED, _body(lambda _: b"[]")),
-    Fault("string", REFUSED, _body(lambda _: b'"ok"')),
-    Fault("HTML", RETRIED, _body(lambda _: b"<html>Gateway</html>", b"Content-Type: text/html")),
-    Fault("JSON said to be HTML", READ, _body(bytes, b"Content-Type: text/html; charset=x")),
-    Fault("byte order mark", READ, _body(lambda body: codecs.BOM_UTF8 + body)),
-    Fault("UTF-16", RETRIED, _body(lambda body: body.decode().encode("utf-16"))),
-    Fault("NaN", RETRIED, _body(lambda body: extended(body, b"NaN"))),
-    # Numbers by JSON's grammar, and of a field that nobody reads.
-    Fault("infinity", READ, _body(lambda body: extended(body, b"1e999"))),
-    Fault("integer of 5,000 digits", READ, _body(lambda body: extended(body, b"9" * 5_000))),
-    Fault("bad UTF-8", RETRIED, _body(lambda body: extended(body, b'"\xff"'))),
-    Fault("nested 100,000 deep", RETRIED, _body(lambda body: extended(body, nested(100_000)))),
-    Fault("nested 900 deep", READ, _body(lambda body: extended(body, nested(900)))),
-    Fault("cut", RETRIED, _body(half)),
-    Fault("doubled", RETRIED, _body(lambda body: body + body)),
-    Fault("an error inside", RETRIED, _body(lambda _: b'{"statusCode":503,"message":"Planned"}')),
-    Fault("wrong shape", REFUSED, _body(lambda body: body.replace(b'"userId"', b'"user"'))),
+    Fault("empty body", RETRIED, _with_body(lambda _: b"")),
+    Fault("only whitespace", RETRIED, _with_body(lambda _: b" \r\n\t ")),
+    Fault("null", REFUSED, _with_body(lambda _: b"null")),
+    Fault("array", REFUSED, _with_body(lambda _: b"[]")),
+    Fault("string", REFUSED, _with_body(lambda _: b'"ok"')),
+    Fault(
+        "HTML", RETRIED, _with_body(lambda _: b"<html>Gateway</html>", b"Content-Type: text/html")
+    ),
+    Fault("JSON labelled HTML", READ, _with_body(bytes, b"Content-Type: text/html; charset=x")),
+    Fault("byte order mark", READ, _with_body(lambda body: codecs.BOM_UTF8 + body)),
+    Fault("UTF-16", RETRIED, _with_body(lambda body: body.decode().encode("utf-16"))),
+    Fault("NaN", RETRIED, _with_body(lambda body: extended(body, b"NaN"))),
+    # Valid JSON numbers, in a field that the client ignores.
+    Fault("infinity", READ, _with_body(lambda body: extended(body, b"1e999"))),
+    Fault("integer of 5,000 digits", READ, _with_body(lambda body: extended(body, b"9" * 5_000))),
+    Fault("invalid UTF-8", RETRIED, _with_body(lambda body: extended(body, b'"\xff"'))),
+    Fault(
+        "nesting 100,000 levels deep",
+        RETRIED,
+        _with_body(lambda body: extended(body, nested(100_000))),
+    ),
+    Fault("nesting 900 levels deep", READ, _with_body(lambda body: extended(body, nested(900)))),
+    Fault("truncated JSON", RETRIED, _with_body(half)),
+    Fault("body sent twice", RETRIED, _with_body(lambda body: body + body)),
+    Fault(
+        "error status in the envelope",
+        RETRIED,
+        _with_body(lambda _: b'{"statusCode":503,"message":"Planned"}'),
+    ),
+    Fault("wrong shape", REFUSED, _with_body(lambda body: body.replace(b'"userId"', b'"user"'))),
 )
 
 STATUS_FAULTS = (
-    Fault("204", REFUSED, lambda _: send(head_of(status="204 No Content"))),
+    Fault("204 No Content", REFUSED, lambda _: send(head_of(status="204 No Content"))),
     *[
-        Fault(status[:3], RETRIED, _status(status))
+        Fault(status[:3], RETRIED, _with_status(status))
         for status in (
             "408 Request Timeout",
             "429 Too Many Requests",
@@ -259,8 +295,8 @@ STATUS_FAULTS = (
             "504 Gateway Timeout",
         )
     ],
-    Fault("429 with Retry-After", RETRIED, _status("429 Slow Down", b"Retry-After: 7")),
-    Fault("redirect", REFUSED, _status("302 Found", b"Location: /elsewhere")),
+    Fault("429 with Retry-After", RETRIED, _with_status("429 Slow Down", b"Retry-After: 7")),
+    Fault("redirect", REFUSED, _with_status("302 Found", b"Location: /elsewhere")),
 )
 
 FAULTS = (*CONNECTION_FAULTS, *HEAD_FAULTS, *ENCODING_FAULTS, *BODY_FAULTS, *STATUS_FAULTS)

@@ -5,6 +5,7 @@ import inspect
 import logging
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -14,41 +15,70 @@ import pytest
 from aioresponses import aioresponses
 from typing_extensions import override
 
-from distinct_async import DistinctClient, RetryPolicy
+from distinct_async import DistinctClient, DistinctError, Pager, RetryPolicy, Visit, VisitPage
+from tests.support.raw_server import RawServer, hang
 
 T = TypeVar("T")
 
-# A key that is looked for in all that must not show it.
+# A recognizable API key: no error, log record or traceback may contain it.
 KEY = "canary-0123456789"
 ONCE = RetryPolicy(attempts=1)
 
-# Far longer than anything takes, so that a test that fails does not hang.
+# Far longer than any wait should take; without it, a failing test would hang.
 _PATIENCE = 60.0
 
 _TESTS = str(Path(__file__).parents[1])
 
 
 async def eventually(condition: Callable[[], T]) -> T:
-    """Let other tasks run until `condition` gives something true, and return it."""
+    """Let other tasks run until `condition` returns a true value, and return that value."""
     async with asyncio.timeout(_PATIENCE):
-        while not (value := condition()):  # noqa: ASYNC110 - whoever makes it true does not know
+        while not (value := condition()):  # noqa: ASYNC110 - no event marks the change
             await asyncio.sleep(0)
     return value
 
 
-async def free_slots(client: DistinctClient) -> int:
-    """Count the slots that can be had at this moment."""
-    slots, free = client._session._slots, 0
-    while not slots.locked():
-        await slots.acquire()
-        free += 1
-    for _ in range(free):
-        slots.release()
-    return free
+async def spin(turns: int = 50) -> None:
+    """Yield to the event loop often enough for other tasks to finish all they can."""
+    for _ in range(turns):
+        await asyncio.sleep(0)
+
+
+def is_idle(client: DistinctClient) -> bool:
+    """Return whether the client has no request and no background task."""
+    stats = client.stats
+    return stats.in_flight == stats.waiting == stats.tasks == 0
+
+
+async def free_slots(client: DistinctClient, raw: RawServer, concurrency: int) -> int:
+    """Count the free slots: send one request more than `concurrency`, and see how many arrive."""
+    raw.play_only(hang)
+    before = len(raw.heads)
+    calls = [asyncio.create_task(client.touchpoint_metrics("tp")) for _ in range(concurrency + 1)]
+    with suppress(TimeoutError):
+        async with asyncio.timeout(5):
+            while len(raw.heads) < before + concurrency:  # noqa: ASYNC110 - as in `eventually`
+                await asyncio.sleep(0)
+    arrived = len(raw.heads) - before
+    for call in calls:
+        call.cancel()
+    await asyncio.wait(calls)
+    return arrived
+
+
+async def drain_walk(pager: Pager[Visit, VisitPage]) -> tuple[list[Visit], DistinctError | None]:
+    """Return the items that a walk delivers, and the error that ends it."""
+    items: list[Visit] = []
+    try:
+        async for item in pager:
+            items.append(item)  # noqa: PERF401 - keep the items delivered before the error
+    except DistinctError as error:
+        return items, error
+    return items, None
 
 
 class _ResponseWithWriter(aiohttp.ClientResponse):
-    """aioresponses 0.7.9 does not know an argument that aiohttp 3.14 made mandatory."""
+    """Passes an argument that aiohttp 3.14 requires and aioresponses 0.7.9 does not know."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         signature = inspect.signature(aiohttp.ClientResponse.__init__)
@@ -63,23 +93,23 @@ class MockedHTTP(aioresponses):
         super().add(url, *arguments, **{"response_class": _ResponseWithWriter, **options})
 
 
-def shown_of(error: BaseException | None) -> str:
-    """Return all that an error and those it hangs on show: texts, attributes, frames' locals.
+def shown_by(error: BaseException | None) -> str:
+    """Return everything that an error and its chain reveal: texts, attributes, frames' locals.
 
-    Frames of tests are left out; there must be one at least that is not.
+    Frames of the tests are excluded; at least one other frame must be left.
     """
     if error is None:
         return ""
-    shown = traceback.TracebackException.from_exception(error, capture_locals=True)
-    ours = [frame for frame in shown.stack if not frame.filename.startswith(_TESTS)]
-    assert ours
+    report = traceback.TracebackException.from_exception(error, capture_locals=True)
+    frames = [frame for frame in report.stack if not frame.filename.startswith(_TESTS)]
+    assert frames
     texts = [str(error), repr(error), str(error.args), str(vars(error))]
     notes = str(getattr(error, "__notes__", ""))
-    chain = [shown_of(error.__cause__), shown_of(error.__context__)]
-    return "\n".join([*texts, notes, *chain, *(str(frame.locals) for frame in ours)])
+    chain = [shown_by(error.__cause__), shown_by(error.__context__)]
+    return "\n".join([*texts, notes, *chain, *(str(frame.locals) for frame in frames)])
 
 
 def logged(caplog: pytest.LogCaptureFixture) -> str:
-    """Return all that was logged, tracebacks included."""
+    """Return all log records as text, including tracebacks."""
     formatter = logging.Formatter("%(name)s %(message)s %(args)s")
     return "\n".join(formatter.format(record) for record in caplog.records)

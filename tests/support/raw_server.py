@@ -1,4 +1,4 @@
-"""A server that sends scripted bytes, for what no HTTP server would do on purpose."""
+"""A server that sends scripted bytes, including bytes that no HTTP server would send."""
 
 import asyncio
 import socket
@@ -18,12 +18,12 @@ _FLOOD_PIECE = bytes(64 * 1024)
 
 @attrs.frozen
 class Exchange:
-    """A request, and the connection on which it came.
+    """A request and its connection.
 
     Attributes:
-        head: The request's head, as it came.
-        reader: What the client sends next.
-        writer: Where the answer goes.
+        head: The raw request head.
+        reader: Reads the bytes that the client sends next.
+        writer: Writes the response.
     """
 
     head: bytes
@@ -36,13 +36,13 @@ class Exchange:
         return dict(parse_qsl(urlsplit(target).query, strict_parsing=True))
 
     async def send(self, piece: bytes) -> None:
-        """Send bytes, waiting while the client does not read them."""
+        """Send bytes, and wait until the client has room for more."""
         self.writer.write(piece)
         await self.writer.drain()
 
     def end(self, how: End) -> None:
         if how == "reset":
-            # Closing at once, without lingering, is what sends RST and not FIN.
+            # Zero linger time makes the kernel send RST instead of FIN.
             plain: socket.socket = self.writer.get_extra_info("socket")
             plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.writer.transport.abort()
@@ -54,15 +54,15 @@ Script: TypeAlias = Callable[[Exchange], Awaitable[None]]
 
 
 class RawServer:
-    """Plays one script per request head that it reads, the last one for all that follow.
+    """Plays one script per request; the last script repeats.
 
     Args:
-        tls: How to speak TLS; None speaks none.
-        greeting: What to say first on every connection, before it was asked anything.
+        tls: The server's TLS context, or None for plain HTTP.
+        greeting: Bytes to send on every new connection, before any request.
 
     Attributes:
-        heads: The request heads so far, as they came.
-        connections: How many connections were accepted.
+        heads: The raw request heads so far.
+        connections: Number of accepted connections.
         tasks: The server's own tasks, one per open connection.
     """
 
@@ -79,7 +79,7 @@ class RawServer:
         self._scripts.extend(scripts)
 
     def play_only(self, script: Script) -> None:
-        """Play this one from now on, and no other."""
+        """Drop all scripts, and play this one from now on."""
         self._scripts.clear()
         self._scripts.append(script)
 
@@ -114,7 +114,7 @@ class RawServer:
                 script = self._scripts.popleft() if len(self._scripts) > 1 else self._scripts[0]
                 await script(Exchange(head, reader, writer))
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
-            # A cancelled one, too, ends as if done: Python 3.11's streams log it otherwise.
+            # Swallow the cancellation too: Python 3.11's streams would log it.
             pass
         finally:
             self.tasks.discard(task)
@@ -125,23 +125,23 @@ class RawServer:
 
 
 def head_of(*fields: bytes, status: str = "200 OK") -> bytes:
-    """Return a response's head."""
+    """Return a response head with these header fields."""
     return b"\r\n".join([b"HTTP/1.1 " + status.encode("ascii"), *fields, b"", b""])
 
 
 def response_of(body: bytes, *fields: bytes, status: str = "200 OK") -> bytes:
-    """Return a whole response with a Content-Length."""
+    """Return a complete response with a Content-Length."""
     return head_of(b"Content-Length: %d" % len(body), *fields, status=status) + body
 
 
 def chunks_of(body: bytes, size: int = 100) -> bytes:
-    """Return a body in chunks, without the last, empty one."""
+    """Return a chunked body without the terminating empty chunk."""
     pieces = [body[start : start + size] for start in range(0, len(body), size)]
     return b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces)
 
 
 def chunked_response_of(body: bytes, *fields: bytes) -> bytes:
-    """Return a whole response in chunks."""
+    """Return a complete response with a chunked body."""
     return head_of(b"Transfer-Encoding: chunked", *fields) + chunks_of(body) + b"0\r\n\r\n"
 
 
@@ -149,9 +149,9 @@ def chunked_response_of(body: bytes, *fields: bytes) -> bytes:
 
 
 def send(*pieces: bytes, end: End = "keep") -> Script:
-    """Make a script that sends bytes, and closes, resets or keeps the connection.
+    """Create a script that sends bytes and then closes, resets or keeps the connection.
 
-    Sending less than a whole response and keeping the connection stalls the client.
+    An incomplete response on a connection that is kept open stalls the client.
     """
 
     async def script(exchange: Exchange) -> None:
@@ -163,12 +163,12 @@ def send(*pieces: bytes, end: End = "keep") -> Script:
 
 
 def reply(body: bytes, *fields: bytes, status: str = "200 OK") -> Script:
-    """Make a script that sends a whole response and keeps the connection."""
+    """Create a script that sends a complete response and keeps the connection."""
     return send(response_of(body, *fields, status=status))
 
 
 def drip(pieces: Iterable[bytes], pause: float = 0.0) -> Script:
-    """Make a script that sends bytes one piece after the other, `pause` seconds apart."""
+    """Create a script that sends the pieces one by one, `pause` seconds apart."""
 
     async def script(exchange: Exchange) -> None:
         for piece in pieces:
@@ -179,7 +179,7 @@ def drip(pieces: Iterable[bytes], pause: float = 0.0) -> Script:
 
 
 def flood(head: bytes, size: int, *, chunked: bool = False) -> Script:
-    """Make a script that sends a head and then so many bytes of zeros, if the client lets it."""
+    """Create a script that sends a head and up to `size` zero bytes, until the client hangs up."""
     piece = b"%x\r\n%s\r\n" % (len(_FLOOD_PIECE), _FLOOD_PIECE) if chunked else _FLOOD_PIECE
 
     async def script(exchange: Exchange) -> None:
@@ -194,5 +194,5 @@ reset = send(end="reset")
 
 
 async def hang(exchange: Exchange) -> None:
-    """Answer nothing until the client goes away."""
+    """Never answer; wait until the client disconnects."""
     await exchange.reader.read()

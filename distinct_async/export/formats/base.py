@@ -1,0 +1,67 @@
+"""The interface of a file format."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from distinct_async import Visit
+from distinct_async.export.models import ExportedTouchpoint, Tally
+
+
+class VisitBuffer(Protocol):
+    """Consecutive visits of one touchpoint that wait in memory to be written."""
+
+    @property
+    def size(self) -> int:
+        """Memory used, in bytes."""
+        ...
+
+    def extend(self, visits: Sequence[Visit]) -> None:
+        """Append visits. Does no I/O."""
+        ...
+
+
+class VisitWriter(Protocol):
+    """An open file of visits."""
+
+    def write(self, buffer: Any) -> None:
+        """Write a buffer of the same format."""
+        ...
+
+    def close(self) -> None:
+        """Flush and close the file."""
+        ...
+
+
+class Format(Protocol):
+    """A file format."""
+
+    @property
+    def name(self) -> str:
+        """The suffix of its files."""
+        ...
+
+    @property
+    def flush_threshold(self) -> int:
+        """The size of a buffer, in bytes, from which it should be written."""
+        ...
+
+    def new_buffer(self, touchpoint_id: str, offset: int) -> VisitBuffer:
+        """Create a buffer whose first visit will have this offset."""
+        ...
+
+    def open_writer(self, path: Path) -> VisitWriter:
+        """Create a file of visits."""
+        ...
+
+    def tally(self, path: Path) -> Tally:
+        """Count the visits in a file."""
+        ...
+
+    def write_touchpoints(self, path: Path, touchpoints: Iterable[ExportedTouchpoint]) -> None:
+        """Write a file of touchpoints."""
+        ...
+
+    def read_touchpoints(self, path: Path) -> list[ExportedTouchpoint]:
+        """Read a file of touchpoints."""
+        ...
