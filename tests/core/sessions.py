@@ -25,7 +25,7 @@ class ScriptedTransport:
 
     Attributes:
         sent: The path and query of every attempt.
-        events: What happened, in order: "send", "abort" and "aclose"; tests add their own.
+        events: The calls in order, "send", "abort" and "aclose"; tests add their own.
     """
 
     def __init__(self, *outcomes: Outcome) -> None:

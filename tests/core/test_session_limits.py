@@ -139,7 +139,9 @@ async def test_long_bodies_that_cannot_be_decoded_hold_up_no_other_request(
 # --- Statistics
 
 
-async def test_the_statistics_tell_requests_in_flight_from_those_waiting(clock: FakeClock) -> None:
+async def test_the_statistics_separate_requests_in_flight_from_waiting_ones(
+    clock: FakeClock,
+) -> None:
     answer, wake = asyncio.Event(), asyncio.Event()
 
     async def hold() -> Reply:
