@@ -1,4 +1,4 @@
-"""Run the command line: ``python -m distinct_async``."""
+"""Run the command line as ``python -m distinct_async``."""
 
 import sys
 

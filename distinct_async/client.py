@@ -65,7 +65,7 @@ class DistinctClient:
         base_url: Where the API is; DISTINCT_BASE_URL from the environment if None, and
             https://api.distinct.so without it. http:// is for loopback hosts only.
         session: An aiohttp session to borrow. Its connector, proxies and cookies are used, and
-            it is never closed.
+            it is never closed. Only the client's own connector detects unsolicited responses.
         trace_configs: aiohttp trace configurations for the client's own session.
         retry: When to retry.
         limits: How much to do at once.

@@ -1,7 +1,7 @@
-"""Pytest fixtures for code that uses this package; pytest loads them on its own.
+"""Pytest fixtures for code that uses this package.
 
-Nothing here imports aiohttp until a fixture is used: the plugin is loaded in every project that
-has this package installed.
+pytest loads this plugin in every project that has the package installed, so it imports aiohttp
+only when a fixture is used.
 """
 
 from collections.abc import AsyncGenerator
@@ -12,7 +12,7 @@ import pytest
 try:
     from pytest_asyncio import fixture
 except ModuleNotFoundError:
-    # Without pytest-asyncio another plugin, such as anyio's, runs async fixtures.
+    # Another plugin, such as anyio's, may run async fixtures.
     fixture = pytest.fixture  # type: ignore[assignment]
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ async def fake_distinct() -> "AsyncGenerator[FakeDistinct, None]":
 async def distinct_client(
     fake_distinct: "FakeDistinct",
 ) -> "AsyncGenerator[DistinctClient, None]":
-    """A client of `fake_distinct` that retries without waiting, on a fake clock."""
+    """A client of `fake_distinct` whose fake clock makes retries immediate."""
     from distinct_async.testing import FakeClock  # noqa: PLC0415 - loads aiohttp
 
     async with fake_distinct.client(runtime=FakeClock().runtime) as client:

@@ -1,11 +1,11 @@
-"""The commands, and what they come to."""
+"""The commands and their options."""
 
 import asyncio
 import os
 import re
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack, aclosing
+from contextlib import ExitStack, aclosing, suppress
 from importlib.util import find_spec
 from io import TextIOWrapper
 from pathlib import Path
@@ -17,32 +17,32 @@ from cyclopts.validators import Number
 from rich.console import Console
 
 from distinct_async import ConfigurationError, DistinctError, Limits, VisitsType, __version__
-from distinct_async.cli import FAILURE, INTERRUPTED, USAGE
+from distinct_async._checks import require_shard
+from distinct_async._rows import TOUCHPOINT_COLUMNS, touchpoint_row
+from distinct_async.cli import FAILURE, INTERRUPTED, SUCCESS, USAGE_ERROR
+from distinct_async.cli.charts import draw_summary
 from distinct_async.cli.connection import Connection
 from distinct_async.cli.exporting import run_export
 from distinct_async.cli.output import (
     SCAN_COLUMNS,
-    Form,
-    choose_form,
+    OutputFormat,
+    choose_format,
     scan_rows,
-    touchpoint_rows,
     write_pages,
     write_rows,
 )
-from distinct_async.cli.picture import draw
 from distinct_async.export import FileFormat, summarize
-from distinct_async.export.rows import TOUCHPOINT_COLUMNS
 
 _PAGE_SIZE: Final = 1_000
 
-_HELP = """QR-scan visits from Distinct's API: look at them, or export them.
+_HELP = """Explore and export QR-scan visits from Distinct's API.
 
-The API key is read from the environment's DISTINCT_API_KEY, or from a file; it is never an
-argument.
+Set the environment variable DISTINCT_API_KEY to the API key, or use --api-key-file. The key itself
+is never an argument.
 """
 _EPILOGUE = (
-    "Exit codes: 0 done, 1 failure, 2 usage, 3 partly exported, 130 interrupted. Data goes to"
-    " stdout, everything else to stderr."
+    "Exit codes: 0 success, 1 failure, 2 usage error, 3 partly exported, 130 interrupted. Data"
+    " goes to stdout, everything else to stderr."
 )
 
 app = App(
@@ -57,30 +57,30 @@ app = App(
 app.meta.group_parameters = Group("Global options", sort_key=0)
 app.register_install_completion_command()  # pyright: ignore[reportUnknownMemberType]
 
-_Connected = Annotated[Connection, Parameter(parse=False)]
+_Injected = Annotated[Connection, Parameter(parse=False)]
 _Flag = Parameter(negative="", show_default=False)
 _AtLeastOne = Parameter(validator=Number(gte=1))
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run a command and return the exit code.
+    """Run a command and return its exit code.
 
     Raises:
-        SystemExit: When the command line is not usable.
+        SystemExit: The arguments are unusable.
     """
     for stream in (sys.stdout, sys.stderr):
-        # What a terminal cannot show must not end the command.
+        # Escape characters that the terminal's encoding lacks, instead of failing.
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        return app.meta(arguments) or 0
+        return app.meta(arguments) or SUCCESS
     except DistinctError as error:
         print(f"distinct-async: {error}", file=sys.stderr)
-        return USAGE if isinstance(error, ConfigurationError) else FAILURE
+        return USAGE_ERROR if isinstance(error, ConfigurationError) else FAILURE
     except BrokenPipeError:
-        # Python flushes stdout once more at exit, which must find something to write to.
+        # Python flushes stdout once more at exit, which must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return SUCCESS
     except KeyboardInterrupt:
         return INTERRUPTED
 
@@ -95,51 +95,51 @@ def _launch(
     """Run a command with the global options.
 
     Args:
-        api_key_file: A file with the API key and nothing else. [default: DISTINCT_API_KEY]
-        base_url: Where the API is. [default: DISTINCT_BASE_URL, or https://api.distinct.so]
-        verbose: Write a line for every HTTP attempt to stderr.
+        api_key_file: File that contains only the API key. [default: DISTINCT_API_KEY]
+        base_url: Base URL of the API. [default: DISTINCT_BASE_URL, or https://api.distinct.so]
+        verbose: Print every HTTP attempt to stderr.
     """
-    errors = Console(stderr=True, highlight=False)
+    stderr = Console(stderr=True, highlight=False)
     command, bound, injected = app.parse_args(tokens)
-    extra = {"connection": Connection(api_key_file, base_url, verbose, errors)} if injected else {}
+    extra = {"connection": Connection(api_key_file, base_url, verbose, stderr)} if injected else {}
     outcome = command(*bound.args, **bound.kwargs, **extra)
-    # Whatever needs no event loop is run without: one would keep an interrupt until it has ended.
+    # Synchronous commands run outside an event loop, which would defer Ctrl-C to their end.
     return asyncio.run(outcome) if asyncio.iscoroutine(outcome) else None
 
 
 @app.command
 async def touchpoints(
-    experience: str, /, *, format: Form | None = None, connection: _Connected
+    experience: str, /, *, format: OutputFormat | None = None, connection: _Injected
 ) -> None:
-    """List an experience's touchpoints with their counts.
+    """List an experience's touchpoints with their visit counts.
 
     Example: `distinct-async touchpoints exp-1`
 
     Args:
-        experience: The experience's id.
-        format: How to write them; a table by default at a terminal, else JSON Lines.
+        experience: Experience id.
+        format: Output format. [default: table on a terminal, jsonl otherwise]
     """
     async with connection.client() as client:
         listed = await client.touchpoints(experience).collect()
-    write_rows(choose_form(format), TOUCHPOINT_COLUMNS, touchpoint_rows(listed))
+    write_rows(choose_format(format), TOUCHPOINT_COLUMNS, map(touchpoint_row, listed))
 
 
 @app.command
 async def user(
-    experience: str, user: str, /, *, format: Form | None = None, connection: _Connected
+    experience: str, user: str, /, *, format: OutputFormat | None = None, connection: _Injected
 ) -> None:
-    """List every scan of a user within an experience.
+    """List a user's scans within an experience.
 
     Example: `distinct-async user exp-1 user-7 --format csv > scans.csv`
 
     Args:
-        experience: The experience's id.
-        user: The user's id.
-        format: How to write them; a table by default at a terminal, else JSON Lines.
+        experience: Experience id.
+        user: User id.
+        format: Output format. [default: table on a terminal, jsonl otherwise]
     """
     async with connection.client() as client:
         metrics = await client.user_metrics(experience, user)
-    write_rows(choose_form(format), SCAN_COLUMNS, scan_rows(metrics))
+    write_rows(choose_format(format), SCAN_COLUMNS, scan_rows(metrics))
 
 
 @app.command
@@ -150,25 +150,25 @@ async def visits(
     unique: Annotated[bool, _Flag] = False,
     limit: Annotated[int | None, _AtLeastOne] = None,
     offset: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
-    format: Form | None = None,
-    connection: _Connected,
+    format: OutputFormat | None = None,
+    connection: _Injected,
 ) -> None:
-    """Stream a touchpoint's visits, oldest first.
+    """Stream a touchpoint's visits in the order in which the server lists them.
 
     Example: `distinct-async visits tp-1 --unique --limit 1000 > visits.jsonl`
 
     Args:
-        touchpoint: The touchpoint's id.
-        unique: Each user's first visit only.
-        limit: Most visits to write.
-        offset: Visits to skip.
-        format: How to write them; a table by default at a terminal, else JSON Lines.
+        touchpoint: Touchpoint id.
+        unique: Only each user's first visit.
+        limit: Maximum number of visits.
+        offset: Number of visits to skip.
+        format: Output format. [default: table on a terminal, jsonl otherwise]
     """
     async with connection.client() as client:
         walk = client.unique_visits if unique else client.total_visits
         pager = walk(touchpoint, offset=offset, limit=limit, page_size=_PAGE_SIZE)
         async with aclosing(pager.pages()) as pages:
-            await write_pages(choose_form(format), pages)
+            await write_pages(choose_format(format), pages)
 
 
 @app.command
@@ -185,27 +185,27 @@ async def export(
     shard: Annotated[str | None, Parameter(metavar="N/COUNT")] = None,
     rate: Annotated[float | None, Parameter(validator=Number(gt=0))] = None,
     concurrency: Annotated[int, _AtLeastOne] = 8,
-    connection: _Connected,
+    connection: _Injected,
 ) -> int:
-    """Export an experience's visits to files, or what is new since the last time.
+    """Export an experience's visits, or add new visits to an earlier export.
 
-    The files are their own checkpoint: after an interruption, or a day later, run the same command
-    again, and it goes on where they end.
+    Each run continues where the exported files end. To resume an interrupted export, or to fetch
+    the visits since the last one, run the same command again.
 
     Example: `distinct-async export exp-1 --to visits`
 
-    Example: `distinct-async export exp-1 --to visits --shard 3/8 --rate 40` runs the third of eight
-    processes, which make 40 requests per second together.
+    Example: `distinct-async export exp-1 --to visits --shard 3/8 --rate 40` exports the third of
+    eight shards. All eight together make up to 40 requests per second.
 
     Args:
-        experience: The experience's id.
-        to: The folder to export to.
-        format: The files' format. Parquet and .zst need the extra `arrow`.
-        unique: Each user's first visit only.
+        experience: Experience id.
+        to: Destination folder.
+        format: File format. Parquet and .zst need the extra `arrow`.
+        unique: Only each user's first visit.
         touchpoint: Only these touchpoints.
-        shard: Only this share of the touchpoints, like 3/8 for the third of eight.
-        rate: Most requests per second, of all shards together.
-        concurrency: Most touchpoints, and most requests, at once.
+        shard: Only this share of the touchpoints, such as 3/8 for the third of eight.
+        rate: Maximum requests per second, for all shards together.
+        concurrency: Maximum number of touchpoints, and of requests, at once.
     """
     index, count = _parse_shard(shard)
     limits = Limits(
@@ -216,7 +216,7 @@ async def export(
             client,
             experience if touchpoint is None else touchpoint,
             to,
-            connection.errors,
+            connection.stderr,
             experience_id=experience,
             format=format,
             visits_type=VisitsType.UNIQUE if unique else VisitsType.TOTAL,
@@ -233,17 +233,17 @@ def summary(
     unique: Annotated[bool, _Flag] = False,
     top: Annotated[int, _AtLeastOne] = 20,
 ) -> None:
-    """Draw what was exported: bars per touchpoint, and a heatmap of the week.
+    """Chart exported visits per touchpoint and per hour of the week.
 
     Example: `distinct-async summary visits`
 
     Args:
-        directory: The folder that was exported to.
-        unique: Of the export of unique visits, if there are both.
-        top: Most touchpoints to show, those with the most visits first.
+        directory: Folder that holds the export.
+        unique: Chart unique visits even if all visits were exported.
+        top: Maximum number of touchpoints, by descending visits.
     """
-    counted = summarize(directory, visits_type=VisitsType.UNIQUE if unique else None)
-    draw(counted, Console(highlight=False), top=top)
+    counts = summarize(directory, visits_type=VisitsType.UNIQUE if unique else None)
+    draw_summary(counts, Console(highlight=False), top=top)
 
 
 @app.command
@@ -253,37 +253,38 @@ async def demo(
     visits: Annotated[int, _AtLeastOne] = 50_000,
     to: Path | None = None,
     format: FileFormat | None = None,
-    connection: _Connected,
+    connection: _Injected,
 ) -> int:
-    """Export a synthetic experience from an embedded server, and draw it.
+    """Export a synthetic experience from an embedded server and chart it.
 
     Example: `distinct-async demo --visits 1_000_000 --to visits`
 
     Args:
-        touchpoints: How many.
-        visits: How many, over all touchpoints.
-        to: The folder to export to. [default: a temporary one]
-        format: The files' format. [default: parquet, or jsonl without the extra arrow]
+        touchpoints: Number of touchpoints.
+        visits: Number of visits, over all touchpoints.
+        to: Destination folder. [default: a temporary folder]
+        format: File format. [default: parquet, or jsonl without the extra arrow]
     """
-    # Not at the top: nothing else needs a server.
+    # Imported here because no other command needs a server.
     from distinct_async.testing import FakeDistinct  # noqa: PLC0415
 
-    form: FileFormat = format or ("parquet" if find_spec("pyarrow") else "jsonl")
+    file_format: FileFormat = format or ("parquet" if find_spec("pyarrow") else "jsonl")
     fake = FakeDistinct.synthetic(touchpoints=touchpoints, visits=visits)
-    with ExitStack() as opened:
-        folder = to or Path(opened.enter_context(TemporaryDirectory()))
+    with ExitStack() as stack:
+        folder = to or Path(stack.enter_context(TemporaryDirectory()))
         async with fake, fake.client() as client:
-            connection.errors.print(f"streaming from the embedded server at {fake.url}")
-            code = await run_export(client, "exp-1", folder, connection.errors, format=form)
+            connection.stderr.print(f"streaming from the embedded server at {fake.url}")
+            code = await run_export(client, "exp-1", folder, connection.stderr, format=file_format)
         summary(folder)
     return code
 
 
 def _parse_shard(text: str | None) -> tuple[int, int]:
-    """Return the number of a share, from 1, and how many there are."""
+    """Return the index, counted from 1, and the number of shards in text like ``3/8``."""
     if text is None:
-        return 1, 1
+        return require_shard(None)
     match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
-    if match is None or not 1 <= int(match[1]) <= int(match[2]):
-        raise ConfigurationError(f"--shard must be like 3/8, for the third of eight, got {text!a}")
-    return int(match[1]), int(match[2])
+    with suppress(ConfigurationError):
+        if match is not None:
+            return require_shard((int(match[1]), int(match[2])))
+    raise ConfigurationError(f"--shard must look like 3/8, for the third of eight, got {text!a}")

@@ -1,4 +1,4 @@
-"""What the global options come to: a client, and where to write."""
+"""The global options as a value, from which commands create their client."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,22 +12,22 @@ from distinct_async import ConfigurationError, DistinctClient, Limits
 
 @attrs.frozen
 class Connection:
-    """How to reach the API, from the global options.
+    """How a command reaches the API.
 
     Attributes:
-        api_key_file: A file with the API key; None reads DISTINCT_API_KEY.
-        base_url: Where the API is; None reads DISTINCT_BASE_URL.
-        verbose: Whether to write a line for every HTTP attempt.
-        errors: The console for everything but data.
+        api_key_file: A file that contains the API key; None reads DISTINCT_API_KEY.
+        base_url: The API's base URL; None reads DISTINCT_BASE_URL.
+        verbose: Whether to print every HTTP attempt.
+        stderr: The console for everything but data.
     """
 
     api_key_file: Path | None
     base_url: str | None
     verbose: bool
-    errors: Console
+    stderr: Console
 
     def client(self, limits: Limits = Limits()) -> DistinctClient:
-        """Make a client.
+        """Create a client.
 
         Raises:
             ConfigurationError: The key or the URL is missing or unusable.
@@ -36,7 +36,7 @@ class Connection:
             None if self.api_key_file is None else _read_key(self.api_key_file),
             base_url=self.base_url,
             limits=limits,
-            trace_configs=[_tracing(self.errors)] if self.verbose else None,
+            trace_configs=[_print_attempts(self.stderr)] if self.verbose else None,
         )
 
 
@@ -44,35 +44,34 @@ def _read_key(path: Path) -> str:
     try:
         return path.read_text().strip()
     except (OSError, ValueError) as error:
-        # Of what is in the file, nothing may be shown.
+        # A decoding error quotes the file's content, so its message must not be shown.
         problem = error.strerror if isinstance(error, OSError) else "it is not text"
     raise ConfigurationError(f"--api-key-file {str(path)!a} cannot be read: {problem}")
 
 
-def _tracing(console: Console) -> aiohttp.TraceConfig:
-    """Make a trace that writes each attempt, with its path and without its headers."""
+def _print_attempts(console: Console) -> aiohttp.TraceConfig:
+    """Return a trace that prints each attempt with its path and without its headers."""
 
-    async def start(_: object, context: SimpleNamespace, __: object) -> None:
+    async def on_start(_: object, context: SimpleNamespace, __: object) -> None:
         context.started = console.get_time()
 
-    async def end(
+    async def on_end(
         _: object, context: SimpleNamespace, params: aiohttp.TraceRequestEndParams
     ) -> None:
-        _say(context, params.url.raw_path_qs, str(params.response.status))
+        print_attempt(context, params.url.raw_path_qs, str(params.response.status))
 
-    async def fail(
+    async def on_exception(
         _: object, context: SimpleNamespace, params: aiohttp.TraceRequestExceptionParams
     ) -> None:
-        _say(context, params.url.raw_path_qs, type(params.exception).__name__)
+        print_attempt(context, params.url.raw_path_qs, type(params.exception).__name__)
 
-    def _say(context: SimpleNamespace, path: str, outcome: str) -> None:
-        took = (console.get_time() - context.started) * 1e3
-        console.print(
-            f"GET {path} {outcome} {took:.0f} ms", markup=False, highlight=False, soft_wrap=True
-        )
+    def print_attempt(context: SimpleNamespace, path: str, outcome: str) -> None:
+        milliseconds = (console.get_time() - context.started) * 1e3
+        line = f"GET {path} {outcome} {milliseconds:.0f} ms"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     config = aiohttp.TraceConfig()
-    config.on_request_start.append(start)
-    config.on_request_end.append(end)
-    config.on_request_exception.append(fail)
+    config.on_request_start.append(on_start)
+    config.on_request_end.append(on_end)
+    config.on_request_exception.append(on_exception)
     return config

@@ -1,18 +1,18 @@
-"""Running an export for people: its progress, and what it came to."""
+"""Run an export with visible progress and a closing report."""
 
 import asyncio
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, Unpack
 
 from rich.console import Console
 
 from distinct_async import DistinctClient, FanOutError
-from distinct_async.cli import FAILURE, PARTLY
+from distinct_async.cli import FAILURE, PARTLY_EXPORTED, SUCCESS
 from distinct_async.cli.progress import ProgressView
-from distinct_async.export import ExportProgress, export_visits
+from distinct_async.export import ExportOptions, ExportProgress, export_visits
 
-_SHOWN_FAILURES: Final = 10
+_MAX_FAILURES_SHOWN: Final = 10
 
 
 async def run_export(
@@ -20,34 +20,44 @@ async def run_export(
     touchpoints: str | Iterable[str],
     folder: Path,
     console: Console,
-    **options: Any,
+    **options: Unpack[ExportOptions],
 ) -> int:
-    """Export with its progress on `console`, and return the exit code.
+    """Export visits, show the progress on `console`, and return the exit code.
 
-    The options are those of `export_visits`. The code is 0, 3 if some of it failed, or 1 if
-    all of it did.
+    The code is 0 on success, 3 if some touchpoints failed, and 1 if nothing was exported.
 
     Raises:
-        DistinctError: Nothing could be exported.
+        DistinctError: The export could not start, or could not save its list of touchpoints.
     """
-    view, failures, code = ProgressView(console), list[str](), 0
+    view, failure = ProgressView(console), None
     try:
         with view:
             await export_visits(client, touchpoints, folder, progress=view, **options)
     except asyncio.CancelledError:
-        _say(console, f"interrupted: {_describe(view.last)}; the same command goes on from there")
+        done = _describe(view.last)
+        _print(console, f"interrupted: {done}; run the same command again to continue")
         raise
     except FanOutError as error:
-        failures = [str(error.args[0]), *map(str, error.exceptions)]
-        some = view.last.touchpoints_done or view.last.visits_found or view.last.visits_fetched
-        code = PARTLY if some else FAILURE
-    shown = f"exported {_describe(view.last)}, to {str(folder)!a}, in {view.seconds:.1f} s"
-    _say(console, shown)
-    for line in failures[: _SHOWN_FAILURES + 1]:
-        _say(console, f"distinct-async: {line}")
-    if len(failures) > _SHOWN_FAILURES + 1:
-        _say(console, f"distinct-async: and {len(failures) - _SHOWN_FAILURES - 1} more failures")
-    return code
+        failure = error
+    done = _describe(view.last)
+    _print(console, f"exported {done}, to {str(folder)!a}, in {view.seconds:.1f} s")
+    if failure is None:
+        return SUCCESS
+    _print_failures(console, failure)
+    return PARTLY_EXPORTED if _has_exported(view.last) else FAILURE
+
+
+def _has_exported(progress: ExportProgress) -> bool:
+    return bool(progress.touchpoints_done or progress.visits_found or progress.visits_fetched)
+
+
+def _print_failures(console: Console, error: FanOutError) -> None:
+    shown = error.exceptions[:_MAX_FAILURES_SHOWN]
+    for line in (error.args[0], *shown):
+        _print(console, f"distinct-async: {line}")
+    hidden = len(error.exceptions) - len(shown)
+    if hidden:
+        _print(console, f"distinct-async: and {hidden} more failures")
 
 
 def _describe(progress: ExportProgress) -> str:
@@ -55,5 +65,5 @@ def _describe(progress: ExportProgress) -> str:
     return f"{new:,} new visits ({new + found:,} in all) of {progress.touchpoints:,} touchpoints"
 
 
-def _say(console: Console, line: str) -> None:
+def _print(console: Console, line: str) -> None:
     console.print(line, markup=False, soft_wrap=True)

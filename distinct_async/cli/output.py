@@ -2,100 +2,87 @@
 
 import sys
 from collections.abc import AsyncIterable, Iterable, Sequence
-from typing import Any, Literal
+from typing import Final, Literal, TypeAlias
 
-import attrs
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from distinct_async import TouchpointSummary, UserMetrics, VisitPage
-from distinct_async.export.rows import VISIT_COLUMNS, ExportedTouchpoint
-from distinct_async.export.text import SYNTAXES, VisitLines, format_times
+from distinct_async import UserMetrics, VisitPage
+from distinct_async._rows import SYNTAXES, VISIT_COLUMNS, Row, encode_visits, format_times
 
-Form = Literal["table", "jsonl", "csv"]
+OutputFormat: TypeAlias = Literal["table", "jsonl", "csv"]
 
-SCAN_COLUMNS = ("touchpoint_id", "name", "value", "timestamp")
+SCAN_COLUMNS: Final = ("touchpoint_id", "name", "value", "timestamp")
 
-# Where nobody looks, no line is folded.
-_PIPE_WIDTH = 10_000
-
-
-def choose_form(form: Form | None) -> Form:
-    """Return the form that was asked for; else what suits a terminal, or a pipe."""
-    return form or ("table" if sys.stdout.isatty() else "jsonl")
+# Wide enough that rich does not wrap the lines of a table in a file or a pipe.
+_PIPE_WIDTH: Final = 10_000
 
 
-def make_console() -> Console:
-    """Make the console for data."""
-    return Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False)
+def choose_format(requested: OutputFormat | None) -> OutputFormat:
+    """Return the requested format; by default a table on a terminal and JSON Lines otherwise."""
+    return requested or ("table" if sys.stdout.isatty() else "jsonl")
 
 
-def printable(text: str) -> str:
-    """Return a text that comes from elsewhere without what would steer the terminal."""
+def escape_controls(text: str) -> str:
+    """Escape the characters of foreign text that could control the terminal."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-def write_rows(form: Form, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+def write_rows(output_format: OutputFormat, columns: Sequence[str], rows: Iterable[Row]) -> None:
     """Write rows, all at once."""
-    if form == "table":
-        make_console().print(_table(columns, rows))
+    if output_format == "table":
+        width = None if sys.stdout.isatty() else _PIPE_WIDTH
+        Console(width=width, highlight=False).print(_table(columns, rows))
         return
-    syntax = SYNTAXES[form]
-    write_lines(syntax.head(columns) + syntax.encode(columns, rows))
+    syntax = SYNTAXES[output_format]
+    _write_bytes(syntax.head(columns) + syntax.encode(columns, rows))
 
 
-def write_lines(lines: bytes | bytearray) -> None:
-    """Write bytes, so that whoever reads has them at once."""
+async def write_pages(output_format: OutputFormat, pages: AsyncIterable[VisitPage]) -> None:
+    """Write each page of visits as it arrives."""
+    if output_format == "table":
+        print(f"{'offset':>12}  {'timestamp (UTC)':<26}  user_id")
+        async for page in pages:
+            _print_visits(page)
+        return
+    syntax = SYNTAXES[output_format]
+    _write_bytes(syntax.head(VISIT_COLUMNS))
+    async for page in pages:
+        _write_bytes(encode_visits(syntax, page.touchpoint.id, page.offset, page.items))
+
+
+def scan_rows(metrics: UserMetrics) -> list[Row]:
+    """Return one row with the columns `SCAN_COLUMNS` per scan of a user."""
+    return [
+        (touchpoint.id, touchpoint.name, touchpoint.value, time)
+        for touchpoint in metrics.touchpoints
+        for time in format_times(touchpoint.timestamps)
+    ]
+
+
+def _write_bytes(lines: bytes) -> None:
     sys.stdout.buffer.write(lines)
     sys.stdout.buffer.flush()
 
 
-async def write_pages(form: Form, pages: AsyncIterable[VisitPage]) -> None:
-    """Write visits as they come."""
-    if form == "table":
-        print(f"{'offset':>12}  {'timestamp (UTC)':<26}  user_id")
-    else:
-        write_lines(SYNTAXES[form].head(VISIT_COLUMNS))
-    async for page in pages:
-        if form == "table":
-            _print_visits(page)
-            continue
-        lines = VisitLines(SYNTAXES[form], page.touchpoint.id, page.offset)
-        lines.add(page.items)
-        write_lines(lines.lines)
-
-
-def touchpoint_rows(touchpoints: Iterable[TouchpointSummary]) -> list[tuple[Any, ...]]:
-    """Return the rows of an experience's touchpoints, in the columns of `TOUCHPOINT_COLUMNS`."""
-    return [attrs.astuple(ExportedTouchpoint.of(touchpoint)) for touchpoint in touchpoints]
-
-
-def scan_rows(metrics: UserMetrics) -> list[tuple[str, ...]]:
-    """Return a row for every scan of a user."""
-    return [
-        (touchpoint.id, touchpoint.name, touchpoint.value, moment)
-        for touchpoint in metrics.touchpoints
-        for moment in format_times(touchpoint.timestamps)
-    ]
-
-
 def _print_visits(page: VisitPage) -> None:
-    moments = format_times([visit.timestamp for visit in page.items])
-    for offset, (visit, moment) in enumerate(zip(page.items, moments, strict=True), page.offset):
-        print(f"{offset:>12}  {moment[:-1].replace('T', ' ')}  {printable(visit.user_id)}")
+    times = format_times([visit.timestamp for visit in page.items])
+    for offset, (visit, time) in enumerate(zip(page.items, times, strict=True), page.offset):
+        shown_time = time.removesuffix("Z").replace("T", " ")
+        print(f"{offset:>12}  {shown_time}  {escape_controls(visit.user_id)}")
     sys.stdout.flush()
 
 
-def _table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
+def _table(columns: Sequence[str], rows: Iterable[Row]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        numeric = column.endswith("_visits")
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        is_count = column.endswith("_visits")
+        table.add_column(column, justify="right" if is_count else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(_cell(value) for value in row))
+        table.add_row(*map(_cell, row))
     return table
 
 
 def _cell(value: object) -> Text:
-    return Text(f"{value:,}" if isinstance(value, int) else printable(str(value)))
+    return Text(f"{value:,}" if isinstance(value, int) else escape_controls(str(value)))

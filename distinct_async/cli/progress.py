@@ -1,4 +1,4 @@
-"""How far an export has come, on stderr: a bar for people, a line now and then for logs."""
+"""The progress of an export on stderr: a bar on a terminal, an occasional line in a log."""
 
 import time
 from collections.abc import Callable
@@ -13,30 +13,30 @@ from rich.table import Column
 from distinct_async.export import ExportProgress
 
 _SECONDS_BETWEEN_LINES: Final = 5.0
-_NARROWEST_BAR: Final = 10
+_MIN_BAR_WIDTH: Final = 10
 
 
 class ProgressView:
-    """Shows an export's progress while it is entered; call it with every state.
+    """Shows an export's progress: enter it, then call it with each `ExportProgress`.
 
     Args:
-        console: Where to.
-        clock: Seconds.
+        console: The console to show it on.
+        clock: Returns monotonic seconds.
 
     Attributes:
-        last: The last state.
+        last: The latest progress.
     """
 
     def __init__(self, console: Console, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.last = ExportProgress()
         self._console = console
         self._clock = clock
-        self._started = self._told = clock()
+        self._started_at = self._last_line_at = clock()
         self._bar = _make_bar(console)
         self._task = self._bar.add_task("", total=None)
 
     def __enter__(self) -> Self:
-        # Even one that is disabled leaves an empty line in logs, in some versions of rich.
+        # Some versions of rich write an empty line even for a disabled bar.
         if not self._bar.disable:
             self._bar.start()
         return self
@@ -51,30 +51,30 @@ class ProgressView:
             self._bar.stop()
 
     def __call__(self, progress: ExportProgress) -> None:
-        """Show a state."""
+        """Show the progress."""
         self.last = progress
         if not self._bar.disable:
             self._bar.update(
                 self._task,
                 total=progress.visits or None,
                 completed=progress.visits_found + progress.visits_fetched,
-                description=self.describe(self._console.width - _NARROWEST_BAR - 1),
+                description=self.describe(self._console.width - _MIN_BAR_WIDTH - 1),
             )
-        elif self._clock() - self._told >= _SECONDS_BETWEEN_LINES:
-            self._told = self._clock()
+        elif self._clock() - self._last_line_at >= _SECONDS_BETWEEN_LINES:
+            self._last_line_at = self._clock()
             self._console.print(self.describe(), soft_wrap=True)
 
     @property
     def seconds(self) -> float:
-        """How long it has run."""
-        return max(self._clock() - self._started, 1e-9)
+        """Seconds since the start."""
+        return max(self._clock() - self._started_at, 1e-9)
 
-    def describe(self, width: int | None = None) -> str:
-        """Say how far it has come, within so many characters: what matters least goes first."""
+    def describe(self, max_width: int | None = None) -> str:
+        """Describe the latest progress, dropping the least important details to fit."""
         now, rate = self.last, self.last.visits_fetched / self.seconds
         done = now.visits_found + now.visits_fetched
         left = now.visits - done
-        pieces = [
+        details = [
             f"{now.touchpoints_done}/{now.touchpoints} touchpoints",
             f"{done:,}/{now.visits:,} visits",
             f"{rate:,.0f}/s" if rate else "",
@@ -82,21 +82,21 @@ class ProgressView:
             f"{now.retries} retries" if now.retries else "",
             f"{timedelta(seconds=round(left / rate))} left" if rate and left > 0 else "",
         ]
-        for least in (0, 2, 4, 5, 3):
-            if width is None or len(_joined(pieces)) <= width:
+        for least_important in (0, 2, 4, 5, 3):
+            if max_width is None or len(_join(details)) <= max_width:
                 break
-            pieces[least] = ""
-        return _joined(pieces)
+            details[least_important] = ""
+        return _join(details)
 
 
-def _joined(pieces: list[str]) -> str:
-    return ", ".join(piece for piece in pieces if piece)
+def _join(details: list[str]) -> str:
+    return ", ".join(detail for detail in details if detail)
 
 
 def _make_bar(console: Console) -> Progress:
-    """Make a bar that shows only where one can be redrawn."""
+    """Create a progress bar, disabled unless the console can redraw it."""
     return Progress(
-        BarColumn(bar_width=None, table_column=Column(ratio=1, min_width=_NARROWEST_BAR)),
+        BarColumn(bar_width=None, table_column=Column(ratio=1, min_width=_MIN_BAR_WIDTH)),
         TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
         console=console,
         expand=True,

@@ -1,4 +1,4 @@
-"""A clock that moves only when somebody sleeps on it."""
+"""A clock that only sleeping moves."""
 
 import asyncio
 import random
@@ -7,18 +7,18 @@ from distinct_async import Runtime
 
 
 class FakeClock:
-    """Time for tests: sleeping takes none, and moves the clock on by as much as was asked for.
+    """A clock for tests: a sleep returns at once and moves the clock forward instead.
 
     Example:
         ``client = fake.client(runtime=FakeClock().runtime)`` retries without waiting.
 
     Args:
-        start: What the clock shows at first, seconds (both monotonic and since the epoch).
-        seed: Seed of the randomness.
+        start: Initial time in seconds, both monotonic and since the epoch.
+        seed: Seed of the random numbers.
 
     Attributes:
-        time: What the clock shows now, seconds.
-        sleeps: How long each sleep was asked to take, seconds.
+        time: Current time in seconds.
+        sleeps: Requested length of each sleep so far, in seconds.
     """
 
     def __init__(self, start: float = 1_700_000_000.0, *, seed: int = 0) -> None:
@@ -27,16 +27,16 @@ class FakeClock:
         self._random = random.Random(seed)  # noqa: S311 - repeatable on purpose
 
     async def sleep(self, seconds: float) -> None:
-        """Move the clock on by `seconds`, letting other tasks run."""
+        """Move the clock forward by `seconds` and let other tasks run."""
         self.sleeps.append(seconds)
-        # From when it was called, as with a real clock: sleeps of several tasks overlap.
-        end = self.time + seconds
+        # Measured from the call: sleeps of concurrent tasks overlap, as on a real clock.
+        wake_time = self.time + seconds
         await asyncio.sleep(0)
-        self.time = max(self.time, end)
+        self.time = max(self.time, wake_time)
 
     @property
     def runtime(self) -> Runtime:
-        """What a client takes as its ``runtime``."""
+        """This clock as the ``runtime`` argument of a client."""
         return Runtime(
             sleep=self.sleep,
             monotonic=lambda: self.time,

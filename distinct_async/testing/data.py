@@ -1,11 +1,11 @@
-"""Where the fake server's visits come from: recorded one by one, or computed from their index."""
+"""The fake server's visits: recorded one by one, or computed from their index."""
 
 import random
 from bisect import bisect, insort
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate, pairwise
-from typing import Protocol
+from typing import Final, Protocol
 
 import attrs
 
@@ -13,144 +13,157 @@ from distinct_async import Visit
 
 
 class VisitSource(Protocol):
-    """The visits of a touchpoint, in the order in which the server lists them."""
+    """A touchpoint's visits, in the order in which the server lists them."""
 
     def count(self, *, unique: bool) -> int:
-        """Return how many there are."""
+        """Return the number of visits, or of users if `unique`."""
         ...
 
     def slice(self, start: int, stop: int, *, unique: bool) -> Sequence[Visit]:
-        """Return those from index `start` to before `stop`."""
+        """Return the visits from index `start` up to `stop`, first visits only if `unique`."""
         ...
 
     def add(self, visit: Visit) -> None:
-        """Record one more."""
+        """Add a visit."""
         ...
 
 
 class RecordedVisits:
-    """Visits in a list, ordered by time."""
+    """Visits in a list, sorted by time."""
 
     def __init__(self, visits: Iterable[Visit] = ()) -> None:
         self._visits: list[Visit] = []
-        self._firsts: list[Visit] = []
-        self._first_of: dict[str, Visit] = {}
+        self._first_visits: list[Visit] = []
+        self._first_visit_by_user: dict[str, Visit] = {}
         for visit in visits:
             self.add(visit)
 
     def count(self, *, unique: bool) -> int:
-        """Return how many there are."""
-        return len(self._firsts if unique else self._visits)
+        """Return the number of visits, or of users if `unique`."""
+        return len(self._listed(unique=unique))
 
     def slice(self, start: int, stop: int, *, unique: bool) -> Sequence[Visit]:
-        """Return those from index `start` to before `stop`."""
-        return (self._firsts if unique else self._visits)[start:stop]
+        """Return the visits from index `start` up to `stop`, first visits only if `unique`."""
+        return self._listed(unique=unique)[start:stop]
 
     def add(self, visit: Visit) -> None:
-        """Record one more, where its time puts it."""
+        """Add a visit at its place in time."""
         insort(self._visits, visit, key=_timestamp)
-        earlier = self._first_of.get(visit.user_id)
-        if earlier is not None:
-            if earlier.timestamp <= visit.timestamp:
+        earliest = self._first_visit_by_user.get(visit.user_id)
+        if earliest is not None:
+            if earliest.timestamp <= visit.timestamp:
                 return
-            self._firsts.remove(earlier)
-        self._first_of[visit.user_id] = visit
-        insort(self._firsts, visit, key=_timestamp)
+            self._first_visits.remove(earliest)
+        self._first_visit_by_user[visit.user_id] = visit
+        insort(self._first_visits, visit, key=_timestamp)
+
+    def _listed(self, *, unique: bool) -> list[Visit]:
+        return self._first_visits if unique else self._visits
 
 
 def _timestamp(visit: Visit) -> datetime:
     return visit.timestamp
 
 
-# A Monday.
-_START = datetime(2024, 1, 1, tzinfo=UTC)
-_SECONDS_APART = 613
-_VISITS_PER_USER = 3
+_VISITS_PER_USER: Final = 3
+_SECONDS_BETWEEN_VISITS: Final = 613
+_FIRST_MONDAY: Final = datetime(2024, 1, 1, tzinfo=UTC)
+_SECONDS_PER_HOUR: Final = 3600
+_SECONDS_PER_WEEK: Final = 7 * 24 * _SECONDS_PER_HOUR
 
-# How busy the hours of a day are, and the days of a week: people come at noon and after work.
-_HOURS = (1, 1, 0, 0, 0, 1, 2, 5, 8, 7, 8, 12, 16, 13, 9, 8, 10, 14, 17, 15, 11, 7, 4, 2)
-_DAYS = (4, 4, 4, 5, 7, 9, 6)
-_HOUR = 3600
-_WEEK = 7 * 24 * _HOUR
-_BUSY = [*accumulate((day * hour for day in _DAYS for hour in _HOURS), initial=0)]
-# Where each hour of the week begins when the visits are as far apart as if all were as busy.
-_BEGINS = [busy * _WEEK / _BUSY[-1] for busy in _BUSY]
+# Relative traffic per hour and per weekday: people scan at noon, after work and on Saturdays.
+_HOUR_WEIGHTS: Final = (
+    *(1, 1, 0, 0, 0, 1, 2, 5, 8, 7, 8, 12),
+    *(16, 13, 9, 8, 10, 14, 17, 15, 11, 7, 4, 2),
+)
+_DAY_WEIGHTS: Final = (4, 4, 4, 5, 7, 9, 6)
+_TRAFFIC: Final = [
+    *accumulate((day * hour for day in _DAY_WEIGHTS for hour in _HOUR_WEIGHTS), initial=0)
+]
+# Seconds of evenly spaced traffic before each hour of the week.
+_HOUR_STARTS: Final = [traffic * _SECONDS_PER_WEEK / _TRAFFIC[-1] for traffic in _TRAFFIC]
 
 
 @attrs.define
 class SyntheticVisits:
-    """Visits that are computed from their index, so that any number of them takes no memory.
+    """Visits computed from their index, so that any number of them needs no memory.
 
-    Every third visit is a user's first; the others are by users who came before. There are about
-    a thousand a week, most of them at noon and after work. `scan` appends recorded ones.
+    Every third visit is a user's first; the others are repeat visits of earlier users. There are
+    about a thousand a week, most of them at noon and after work. Added visits follow at the end.
+
+    Attributes:
+        total: Number of computed visits.
+        seed: The same seed produces the same visits.
     """
 
     total: int
     seed: int
-    _extra: list[Visit] = attrs.field(factory=list[Visit], init=False)
-
-    @property
-    def _users(self) -> int:
-        return -(-self.total // _VISITS_PER_USER)
+    _added: list[Visit] = attrs.field(factory=list[Visit], init=False)
 
     def count(self, *, unique: bool) -> int:
-        """Return how many there are."""
-        if not unique:
-            return self.total + len(self._extra)
-        return self._users + len(self._new_users())
+        """Return the number of visits, or of users if `unique`."""
+        return self._computed(unique=unique) + len(self._appended(unique=unique))
 
     def slice(self, start: int, stop: int, *, unique: bool) -> Sequence[Visit]:
-        """Return those from index `start` to before `stop`."""
+        """Return the visits from index `start` up to `stop`, first visits only if `unique`."""
         step = _VISITS_PER_USER if unique else 1
-        computed = self._users if unique else self.total
-        visits = [self._visit(i * step) for i in range(start, min(stop, computed))]
-        extra = self._new_users() if unique else self._extra
-        return visits + extra[max(0, start - computed) : max(0, stop - computed)]
+        computed = self._computed(unique=unique)
+        visits = [self._visit(index * step) for index in range(start, min(stop, computed))]
+        appended = self._appended(unique=unique)
+        return visits + appended[max(0, start - computed) : max(0, stop - computed)]
 
     def add(self, visit: Visit) -> None:
-        """Record one more, after all others."""
-        self._extra.append(visit)
+        """Append a visit, regardless of its time."""
+        self._added.append(visit)
 
-    def _new_users(self) -> list[Visit]:
-        firsts: dict[str, Visit] = {}
-        for visit in self._extra:
+    def _computed(self, *, unique: bool) -> int:
+        return -(-self.total // _VISITS_PER_USER) if unique else self.total
+
+    def _appended(self, *, unique: bool) -> list[Visit]:
+        return self._first_visits_of_new_users() if unique else self._added
+
+    def _first_visits_of_new_users(self) -> list[Visit]:
+        first_visits: dict[str, Visit] = {}
+        for visit in self._added:
             number = visit.user_id.removeprefix("user-")
-            if not number.isdecimal() or int(number) >= self._users:
-                firsts.setdefault(visit.user_id, visit)
-        return list(firsts.values())
+            if not number.isdecimal() or int(number) >= self._computed(unique=True):
+                first_visits.setdefault(visit.user_id, visit)
+        return list(first_visits.values())
 
     def _visit(self, index: int) -> Visit:
-        newest, repeat = divmod(index, _VISITS_PER_USER)
-        noise = _mix(index + self.seed * 0x9E3779B9)
-        user = noise % (newest + 1) if repeat else newest
-        seconds = _when_busy(index * _SECONDS_APART + noise % _SECONDS_APART)
-        return Visit(f"user-{user}", _START + timedelta(seconds=seconds))
+        newest_user, repeat = divmod(index, _VISITS_PER_USER)
+        noise = _hash32(index + self.seed * 0x9E3779B9)
+        user = noise % (newest_user + 1) if repeat else newest_user
+        evenly_spaced = index * _SECONDS_BETWEEN_VISITS + noise % _SECONDS_BETWEEN_VISITS
+        seconds = _follow_traffic(evenly_spaced)
+        return Visit(f"user-{user}", _FIRST_MONDAY + timedelta(seconds=seconds))
 
 
-def _when_busy(seconds: int) -> int:
-    """Move a moment to where in its week as many visits come before it, if hours differ."""
-    week, within = divmod(seconds, _WEEK)
-    hour = bisect(_BEGINS, within) - 1
-    passed = (within - _BEGINS[hour]) / (_BEGINS[hour + 1] - _BEGINS[hour])
-    return week * _WEEK + hour * _HOUR + int(passed * _HOUR)
+def _follow_traffic(seconds: int) -> int:
+    """Move an evenly spaced moment within its week so that busy hours get more visits."""
+    week, second_of_week = divmod(seconds, _SECONDS_PER_WEEK)
+    hour = bisect(_HOUR_STARTS, second_of_week) - 1
+    start, end = _HOUR_STARTS[hour], _HOUR_STARTS[hour + 1]
+    second_of_hour = int((second_of_week - start) / (end - start) * _SECONDS_PER_HOUR)
+    return week * _SECONDS_PER_WEEK + hour * _SECONDS_PER_HOUR + second_of_hour
 
 
-def _mix(number: int) -> int:
-    """Scatter an integer over 32 bits: a number that looks random and is always the same."""
+def _hash32(number: int) -> int:
+    """Return a repeatable pseudo-random 32-bit integer."""
     number = ((number >> 16) ^ number) * 0x45D9F3B & 0xFFFFFFFF
     number = ((number >> 16) ^ number) * 0x45D9F3B & 0xFFFFFFFF
     return (number >> 16) ^ number
 
 
-def share_out(total: int, shares: int, *, seed: int) -> list[int]:
-    """Divide `total` visits unevenly among touchpoints, as real placements get them."""
-    weights = [random.Random(f"{seed}/{i}").uniform(0.2, 1.8) for i in range(shares)]  # noqa: S311
-    *reached, whole = 0.0, *accumulate(weights)
-    bounds = [int(total * weight / whole) for weight in reached] + [total]
-    return [after - before for before, after in pairwise(bounds)]
+def split_unevenly(total: int, parts: int, *, seed: int) -> list[int]:
+    """Split `total` visits among touchpoints of different popularity."""
+    weights = [random.Random(f"{seed}/{part}").uniform(0.2, 1.8) for part in range(parts)]  # noqa: S311
+    *cumulative, whole = 0.0, *accumulate(weights)
+    bounds = [int(total * weight / whole) for weight in cumulative] + [total]
+    return [stop - start for start, stop in pairwise(bounds)]
 
 
-def find_user(source: VisitSource, user_id: str) -> list[datetime]:
-    """Return when a user scanned, by looking through all visits: slow where there are many."""
+def scan_times(source: VisitSource, user_id: str) -> list[datetime]:
+    """Return the times of a user's visits. Reads every visit of the source."""
     visits = source.slice(0, source.count(unique=False), unique=False)
     return [visit.timestamp for visit in visits if visit.user_id == user_id]

@@ -1,1 +1,1 @@
-"""Tests that run the documentation."""
+"""Tests of the README and the guides."""
