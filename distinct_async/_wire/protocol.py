@@ -7,6 +7,7 @@ Unknown fields are ignored, so the API can grow.
 import codecs
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any, Final, Generic, Literal, TypeVar, cast
@@ -188,7 +189,7 @@ def _without_bom(body: bytes) -> bytes:
     return body.removeprefix(codecs.BOM_UTF8)
 
 
-_MISSING: Final = re.compile(r"Object missing required field `(\w+)`")
+_MISSING: Final = re.compile(r"Object missing required field `([^`]+)`")
 _PATH: Final = re.compile(r" - at `\$\.(.*)`$")
 
 
@@ -205,8 +206,14 @@ def _mismatch(reply: Reply, problem: str) -> DecodeError:
 
 
 def _value_at(document: Any, path: str) -> Any:
-    for index, name in re.findall(r"\[(\d+)\]|(\w+)", path):
-        document = document[int(index)] if index else document[name]
+    """Return the value at a JSON path, or as close to it as the parsed document leads.
+
+    msgspec does not name the keys of mappings, and of names that occur twice it sees both, while
+    the parsed document keeps the last one.
+    """
+    with suppress(LookupError, TypeError):
+        for index, name in re.findall(r"\[(\d+)\]|([^.\[\]]+)", path):
+            document = document[int(index)] if index else document[name]
     return document
 
 

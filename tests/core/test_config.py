@@ -1,3 +1,5 @@
+"""Settings and the arguments of the client: usable ones pass, and errors name the others."""
+
 import math
 from typing import Any
 
@@ -44,12 +46,12 @@ from tests.support.helpers import KEY, shown_by
         (lambda: DistinctClient(KEY, user_agent=7), "user_agent"),  # type: ignore[arg-type]
     ],
 )
-def test_unusable_settings_name_their_field(make: Any, field: str) -> None:
+def test_an_unusable_setting_is_named_in_the_error(make: Any, field: str) -> None:
     with pytest.raises(ConfigurationError, match=rf"^{field} must be "):
         make()
 
 
-def test_the_edges_of_usable_settings() -> None:
+def test_the_extremes_of_usable_settings_pass() -> None:
     policy = RetryPolicy(attempts=1, base_delay=0, max_delay=0, max_retry_after=0, budget=0)
     limits = Limits(concurrency=1, requests_per_second=0.001, max_body_bytes=1)
     timeouts = Timeouts(connect=None, read=None, attempt=None, total=None)
@@ -61,36 +63,27 @@ def test_the_edges_of_usable_settings() -> None:
 @pytest.mark.parametrize(
     "key",
     [
-        *(
-            "",
-            " ",
-            f"{KEY}\n",
-            f"{KEY}\r\nX-Evil: 1",
-            f"{KEY} x",
-            f"{KEY}é",
-            f"\x00{KEY}",
-            f"{KEY}\t",
-        ),
-        *(7, f"{KEY}".encode(), [KEY]),
+        *("", " ", f"{KEY}\n", f"{KEY}\r\nX-Evil: 1", f"{KEY} x", f"{KEY}é", f"\x00{KEY}"),
+        *(f"{KEY}\t", 7, KEY.encode(), [KEY]),
     ],
 )
-def test_an_unusable_key_is_refused_without_showing_it(key: Any) -> None:
+def test_an_unusable_key_is_refused_without_being_shown(key: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"^api_key must be") as caught:
         DistinctClient(key)
 
     assert KEY not in shown_by(caught.value)
 
 
-def test_the_key_hides_itself() -> None:
+def test_the_repr_of_a_key_hides_it() -> None:
     key = ApiKey(KEY)
-    assert isinstance(key, Secret)
 
+    assert isinstance(key, Secret)
     assert repr(key) == "'***'"
     assert KEY not in repr({"x-distinct-api-key": key})
     assert key.redact(f"no {KEY} here, {KEY}!") == "no *** here, ***!"
 
 
-def test_the_environment_gives_key_and_url(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_key_and_the_url_default_to_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigurationError, match="DISTINCT_API_KEY"):
         DistinctClient()
 
@@ -113,32 +106,22 @@ def test_the_environment_gives_key_and_url(monkeypatch: pytest.MonkeyPatch) -> N
         *("http://localhost", "http://127.0.0.1:8080", "http://127.9.9.9", "http://[::1]:80"),
     ],
 )
-def test_usable_base_urls(url: str) -> None:
+def test_a_usable_base_url_is_kept(url: str) -> None:
     assert url.rstrip("/") in repr(DistinctClient(KEY, base_url=url))
 
 
 @pytest.mark.parametrize(
     "url",
     [
-        *(
-            "api.distinct.so",
-            "ftp://api.distinct.so",
-            "https://",
-            "https:///path",
-            "//host",
-            "https",
-        ),
+        *("api.distinct.so", "ftp://api.distinct.so", "https://", "https:///path", "//host"),
+        "https",
         *("https://[::1", "https://host:port", "https://ho st", "https://host\n", "https://\x00"),
-        *(
-            "http://api.distinct.so",
-            "http://10.0.0.1",
-            "http://localhost.test",
-            "http://127.0.0.1.x",
-        ),
+        *("http://api.distinct.so", "http://10.0.0.1", "http://localhost.test"),
+        "http://127.0.0.1.x",
         *("https://user:secret@host", "https://host?x=1", "https://host#x", 7),
     ],
 )
-def test_unusable_base_urls(url: Any) -> None:
+def test_an_unusable_base_url_is_refused_without_being_shown(url: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"^base_url must be") as caught:
         DistinctClient(KEY, base_url=url)
 

@@ -1,3 +1,5 @@
+"""When to retry, how long to wait, and what the budget allows, on a fake clock."""
+
 import asyncio
 from typing import Any
 
@@ -29,16 +31,16 @@ def half() -> float:
     ("attempt", "expected"),
     [(1, 0.25), (2, 0.5), (3, 1), (4, 2), (6, 8), (7, 10), (8, 10), (9, 10)],
 )
-def test_backoff_doubles_up_to_its_bound(attempt: int, expected: float) -> None:
+def test_the_backoff_doubles_up_to_its_bound(attempt: int, expected: float) -> None:
     assert decide_delay(POLICY, BROKEN, attempt, random=half) == expected
 
 
-def test_backoff_is_full_jitter() -> None:
+def test_the_backoff_has_full_jitter() -> None:
     assert decide_delay(POLICY, BROKEN, 3, random=lambda: 0.0) == 0
     assert decide_delay(POLICY, BROKEN, 3, random=lambda: 0.999) == pytest.approx(2 * 0.999)
 
 
-def test_backoff_does_not_overflow() -> None:
+def test_the_backoff_does_not_overflow() -> None:
     policy = RetryPolicy(attempts=10_000)
     assert decide_delay(policy, BROKEN, 9_999, random=half) == 10
 
@@ -55,7 +57,7 @@ def test_backoff_does_not_overflow() -> None:
         (ServerError(501), 1),
     ],
 )
-def test_giving_up(error: DistinctError, attempt: int) -> None:
+def test_no_delay_is_decided_for_an_error_that_is_final(error: DistinctError, attempt: int) -> None:
     assert decide_delay(POLICY, error, attempt, random=half) is None
 
 
@@ -63,7 +65,7 @@ def test_giving_up(error: DistinctError, attempt: int) -> None:
     ("retry_after", "attempt", "expected"),
     [(0, 1, 0.25 + 0.25), (7, 1, 7.25), (120, 1, 120.25), (1, 9, 10.25), (None, 9, 10)],
 )
-def test_the_longer_of_backoff_and_retry_after(
+def test_the_delay_is_the_longer_of_backoff_and_retry_after(
     retry_after: float | None, attempt: int, expected: float
 ) -> None:
     for error in (
@@ -76,7 +78,7 @@ def test_the_longer_of_backoff_and_retry_after(
 # --- The budget
 
 
-def test_a_budget_pays_for_retries_until_it_is_empty() -> None:
+def test_a_budget_pays_for_retries_until_its_tokens_run_out() -> None:
     budget = RetryBudget(12)
     assert [budget.spend() for _ in range(3)] == [True, True, False]
     assert budget.tokens == 2
@@ -92,11 +94,11 @@ def test_a_budget_pays_for_retries_until_it_is_empty() -> None:
     assert budget.tokens == budget.capacity == 12
 
 
-# --- The engine
+# --- Running attempts
 
 
 class Attempts:
-    """Plays outcomes, the last one for all that follow, and records the attempt numbers."""
+    """Replays outcomes, the last one for all further attempts, and records their numbers."""
 
     def __init__(self, *outcomes: Any) -> None:
         self.outcomes = list(outcomes)
@@ -132,21 +134,21 @@ async def test_the_last_error_is_returned_unchained(clock: FakeClock) -> None:
     assert attempts.numbers == [1, 2, 3]
 
 
-async def test_what_cannot_be_mended_is_not_tried_again(clock: FakeClock) -> None:
+async def test_a_permanent_error_is_not_retried(clock: FakeClock) -> None:
     attempts = Attempts(ServerError(501))
 
     assert isinstance(await make_retrier(clock).run(attempts), ServerError)
     assert (attempts.numbers, clock.sleeps) == ([1], [])
 
 
-async def test_foreign_exceptions_pass(clock: FakeClock) -> None:
+async def test_foreign_exceptions_pass_through(clock: FakeClock) -> None:
     attempts = Attempts(BROKEN, KeyError("bug"))
 
     with pytest.raises(KeyError, match="bug"):
         await make_retrier(clock).run(attempts)
 
 
-async def test_an_outage_is_not_multiplied(clock: FakeClock) -> None:
+async def test_the_budget_keeps_retries_from_multiplying_an_outage(clock: FakeClock) -> None:
     retrier, attempts = make_retrier(clock, RetryPolicy()), Attempts(BROKEN)
     for _ in range(10_000):
         await retrier.run(attempts)
@@ -161,20 +163,20 @@ async def test_an_outage_is_not_multiplied(clock: FakeClock) -> None:
 
 
 @pytest.mark.parametrize("budget", [0, 4, 5, 12])
-async def test_an_outage_that_has_used_up_the_budget_is_fatal(
+async def test_an_error_is_fatal_once_an_outage_has_exhausted_the_budget(
     clock: FakeClock, budget: int
 ) -> None:
     retrier = make_retrier(clock, RetryPolicy(attempts=2, budget=budget))
     outcomes = [await retrier.run(Attempts(ServerError(503))) for _ in range(4)]
 
-    # Of those that are still retried, the last attempt is one too many for the policy alone. A
-    # budget that never allowed a retry says nothing about an outage.
+    # The runs that could still retry end by the policy, so their errors are not fatal. A budget
+    # that never allowed a retry is no sign of an outage.
     retried = budget // 5
     fatal = [isinstance(outcome, ServerError) and outcome.fatal for outcome in outcomes]
     assert fatal == [False] * retried + [retried > 0] * (4 - retried)
 
 
-async def test_a_delay_past_the_deadline_is_not_begun(clock: FakeClock) -> None:
+async def test_a_delay_that_would_end_after_the_deadline_is_not_started(clock: FakeClock) -> None:
     attempts = Attempts(RateLimitError(429, retry_after=10))
 
     outcome = await make_retrier(clock).run(attempts, deadline=clock.time + 25)
