@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from benchmarks.records import RESULTS, Record
+from benchmarks.reporting.page import render
 from benchmarks.reporting.sections import section_of
 
 Option: TypeAlias = list[str | int] | str | int | float | Path | None
@@ -26,9 +27,8 @@ def conclude(
     """Write the record, print its tables, and return whether every goal is reached."""
     record = Record.of(name, _command(parser, options, name), figures)
     record.write(options.results)
-    section = section_of(record)
-    print(f"\n{section.markdown}")
-    return all(goal.reached for goal in section.goals)
+    print(f"\n{render([record])}")
+    return all(goal.reached for goal in section_of(record).goals)
 
 
 def _command(parser: argparse.ArgumentParser, options: argparse.Namespace, name: str) -> str:

@@ -4,11 +4,11 @@ Run ``python -m benchmarks.decode``. Exits with 1 if the goal is missed with 20 
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from benchmarks.command import conclude, make_parser
 from benchmarks.contestants import DECODERS, Contestant, beside
-from benchmarks.processes import Process, launched, turns
+from benchmarks.processes import take_turns
 from benchmarks.records import DecodeFigures
 from benchmarks.reporting.costs import JUDGED_PAGE
 
@@ -23,25 +23,18 @@ def measure(
 ) -> list[DecodeFigures]:
     """Decode every size of page with every contestant, in every launch."""
     figures = [DecodeFigures(items, {each.title: [] for each in contestants}) for items in pages]
-    for launch in range(launches):
-        with launched(contestants) as processes:
-            for number in range(launch, rounds, launches):
-                for page in figures:
-                    _decode_in_turns(processes, page, number)
+    for title, process in take_turns(contestants, launches, rounds):
+        for page in figures:
+            calls = max(1, ITEMS_PER_TURN // page.items)
+            page.seconds[title].append(process.call(items=page.items, calls=calls).value)
     return figures
-
-
-def _decode_in_turns(processes: Mapping[str, Process], page: DecodeFigures, number: int) -> None:
-    calls = max(1, ITEMS_PER_TURN // page.items)
-    for title, process in turns(processes, number):
-        page.seconds[title].append(process.call(items=page.items, calls=calls).value)
 
 
 def main() -> int:
     """Measure, and print the tables."""
     parser = make_parser(__doc__)
     parser.add_argument("--items", type=int, nargs="+", default=[50, JUDGED_PAGE], help="per page")
-    parser.add_argument("--rounds", type=int, default=60, help="over all launches")
+    parser.add_argument("--rounds", type=int, default=40, help="over all launches")
     parser.add_argument("--launches", type=int, default=LAUNCHES)
     options = parser.parse_args()
     contestants = beside(DECODERS, options.beside)

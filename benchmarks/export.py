@@ -2,8 +2,8 @@
 
 Run ``python -m benchmarks.export``. Both write Parquet parts of 100,000 visits from pages of 1,000.
 The bare loop requests one page after another, retries, checks and flushes nothing. `FakeDistinct`,
-by which the goals are judged, renders each page on request; the other server renders its pages
-once, and leaves the client's own work. Each run has a new process.
+by which the goals are judged, renders each page on request. The other server sends rendered pages,
+which leaves only the client's own work. Each run has a new process.
 
 Last, two shards run under one rate, and the server counts their requests. Exits with 1 if a goal is
 missed with 1,000,000 visits or more.
@@ -111,7 +111,7 @@ async def measure_shards(rate: float, seconds: float) -> ShardFigures:
 
 
 async def _export_shard(fake: FakeDistinct, shard: str, rate: float, folder: str) -> None:
-    command = (sys.executable, "-P", "-m", "distinct_async", "export", "exp-1", "--to", folder)
+    command = (sys.executable, "-I", "-m", "distinct_async", "export", "exp-1", "--to", folder)
     options = ("--shard", shard, "--rate", str(rate), "--format", "csv")
     settings = {"DISTINCT_API_KEY": fake.api_key, "DISTINCT_BASE_URL": fake.url}
     process = await asyncio.create_subprocess_exec(

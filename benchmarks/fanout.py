@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from benchmarks.command import conclude, make_parser
 from benchmarks.contestants import FETCHERS, VISITS_EACH, Contestant, beside
-from benchmarks.processes import Outcome, Process, launched, turns
+from benchmarks.processes import Outcome, Process, take_turns
 from benchmarks.records import FanOutFigures, Timings
 from benchmarks.server import Service, running
 
@@ -32,12 +32,9 @@ def measure_rounds(
         for concurrency in CONCURRENCIES
     }
     with running(Service(VISITS_EACH, LATENCY)) as url:
-        for number in range(rounds):
-            with launched(contestants) as processes:
-                for concurrency in CONCURRENCIES:
-                    for title, process in turns(processes, number):
-                        outcome = _fan_out(process, url, touchpoints, concurrency)
-                        timings[concurrency][title].add(outcome)
+        for title, process in take_turns(contestants, rounds, rounds):
+            for concurrency in CONCURRENCIES:
+                timings[concurrency][title].add(_fan_out(process, url, touchpoints, concurrency))
     return timings
 
 

@@ -1,6 +1,6 @@
 """Run one contestant in this process, called over stdin and stdout.
 
-Start it as ``python -P benchmarks/launch.py MODULE:FUNCTION``, with a module of
+Start it as ``python -I benchmarks/launch.py MODULE:FUNCTION``, with a module of
 `benchmarks.contestants`. Each line on stdin is a call: its arguments, as a JSON object. Each line
 on stdout is the outcome: the returned value, wall and processor time, and the peak memory.
 """

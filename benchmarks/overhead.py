@@ -5,14 +5,13 @@ visits. Imports are timed by ``python -X importtime`` in new processes. Exits wi
 missed with 10 rounds of imports or more.
 """
 
-import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from benchmarks.command import conclude, make_parser
 from benchmarks.contestants import BEFORE, CALLERS, Contestant, beside
-from benchmarks.processes import launched, turns
+from benchmarks.processes import take_turns
 from benchmarks.records import OverheadFigures
 from benchmarks.reporting.costs import CLIENT, DEPENDENCIES
 from benchmarks.server import Service, running
@@ -36,12 +35,9 @@ def measure_requests(
     """Return the seconds of processor time per request, by contestant."""
     seconds: dict[str, list[float]] = {each.title: [] for each in contestants}
     with running(Service(PAGE_SIZE, page_sizes=(PAGE_SIZE,))) as url:
-        for launch in range(launches):
-            with launched(contestants) as processes:
-                for number in range(launch, rounds, launches):
-                    for title, process in turns(processes, number):
-                        outcome = process.call(url=url, requests=batch, page_size=PAGE_SIZE)
-                        seconds[title].append(outcome.value)
+        for title, process in take_turns(contestants, launches, rounds):
+            outcome = process.call(url=url, requests=batch, page_size=PAGE_SIZE)
+            seconds[title].append(outcome.value)
     return seconds
 
 
@@ -61,11 +57,9 @@ def measure_imports(before: str | None, rounds: int) -> dict[str, list[float]]:
 
 
 def _import_seconds(python: str, statement: str) -> float:
-    environment: Mapping[str, str] = {
-        name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
-    }
-    command = (python, "-P", "-X", "importtime", "-c", statement)
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)  # noqa: S603
+    # Isolated, so that only installed packages count, and compiled modules are kept.
+    command = (python, "-I", "-X", "importtime", "-c", statement)
+    done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
     lines = [line.removeprefix("import time:").split("|") for line in done.stderr.splitlines()]
     own = [columns[0].strip() for columns in lines if len(columns) == 3]
     return sum(int(microseconds) for microseconds in own if microseconds.isdigit()) / 1e6

@@ -37,7 +37,8 @@ class Process:
 
     def __init__(self, contestant: Contestant) -> None:
         self._contestant = contestant
-        command = (contestant.python, "-P", str(_LAUNCH), contestant.function)
+        # Isolated, or PYTHONPATH could hide the distinct_async that the interpreter has installed.
+        command = (contestant.python, "-I", str(_LAUNCH), contestant.function)
         self._child = subprocess.Popen(  # noqa: S603
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -95,3 +96,14 @@ def turns(processes: Mapping[str, Process], number: int) -> Sequence[tuple[str, 
     pairs = [*processes.items()]
     first = number % len(pairs)
     return pairs[first:] + pairs[:first]
+
+
+def take_turns(
+    contestants: Iterable[Contestant], launches: int, rounds: int
+) -> Generator[tuple[str, Process]]:
+    """Spread the rounds over launches, and yield each contestant's turn in every round."""
+    chosen = list(contestants)
+    for launch in range(launches):
+        with launched(chosen) as processes:
+            for number in range(launch, rounds, launches):
+                yield from turns(processes, number)

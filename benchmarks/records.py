@@ -224,8 +224,9 @@ class Record:
 
 def read_records(folder: Path) -> list[Record]:
     """Read all records of a folder, the newest Python's first."""
-    records = [_read(path) for path in sorted(folder.glob("*.json"))]
-    return sorted(records, key=lambda each: int(each.minor.split(".")[1]), reverse=True)
+    order = list(FIGURES)
+    records = [_read(path) for path in folder.glob("*.json")]
+    return sorted(records, key=lambda r: (-int(r.minor.split(".")[1]), order.index(r.name)))
 
 
 def _read(path: Path) -> Record:

@@ -26,10 +26,10 @@ def main() -> int:
         up_to_date = path.read_text() == page
         print(path, "is up to date" if up_to_date else "is out of date")
         return 0 if up_to_date else 1
-    for name in PLOTS:
-        # The newest Python comes first.
-        newest = next(record for record in records if record.name == name)
-        save(newest.figures, name, options.to / "plots")
+    # The newest Python comes first, and so is kept.
+    for name, figures in {each.name: each.figures for each in reversed(records)}.items():
+        if name in PLOTS:
+            save(figures, name, options.to / "plots")
     path.write_text(page)
     print(path)
     return 0

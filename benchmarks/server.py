@@ -1,7 +1,7 @@
 """A server that is not the bottleneck: rendered pages on a bare asyncio protocol.
 
-It runs in processes of its own, answers for every touchpoint with the same visits, after a latency
-that is exact to some tens of microseconds, and speaks only the HTTP that the contestants need.
+It runs in processes of its own and serves the same visits for every touchpoint. Its latency is
+exact to some tens of microseconds, and it speaks only the HTTP that the contestants need.
 `requests_per_second` measures its own limit.
 """
 

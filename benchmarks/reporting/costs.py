@@ -27,30 +27,25 @@ def _before_column(rounds: Rounds) -> Sequence[str]:
 
 def memory(figures: Sequence[MemoryFigures]) -> Section:
     """Report on peaks."""
+    lines: dict[str, list[MemoryFigures]] = {}
+    for each in figures:
+        lines.setdefault(f"{each.consumer} consumer, prefetch={each.prefetch}", []).append(each)
     rows = [
-        (f"{each.visits:,}", str(each.prefetch), each.consumer, Spread.of(each.peak_mib).shown(1))
-        for each in figures
+        (title, *(Spread.of(each.peak_mib).shown(1) for each in walks))
+        for title, walks in lines.items()
     ]
-    head = ("visits", "prefetch", "consumer", "peak, MiB")
-    return Section([Table("Peak memory of the process:", head, rows)], _memory_goals(figures))
+    lengths = dict.fromkeys(each.visits for each in figures)
+    head = ("", *(f"{visits:,} visits" for visits in lengths))
+    goals = [_growth_goal(title, walks[0], walks[-1]) for title, walks in lines.items()]
+    return Section([Table("peak memory of the process, MiB", head, rows)], goals)
 
 
-def _memory_goals(figures: Sequence[MemoryFigures]) -> list[Goal]:
-    goals: list[Goal] = []
-    for prefetch, consumer in dict.fromkeys((each.prefetch, each.consumer) for each in figures):
-        walks = [e for e in figures if (e.prefetch, e.consumer) == (prefetch, consumer)]
-        short, long = min(walks, key=_visits), max(walks, key=_visits)
-        # Rounds are not paired: each is another process.
-        base = statistics.median(short.peak_mib)
-        growth = Spread.of(peak - base for peak in long.peak_mib)
-        lengths = f"peak of {long.visits:,} visits above that of {short.visits:,}, MiB"
-        title = f"{lengths}: {consumer} consumer, prefetch={prefetch}"
-        goals.append(Goal.at_most(title, 5, growth))
-    return goals
-
-
-def _visits(figures: MemoryFigures) -> int:
-    return figures.visits
+def _growth_goal(title: str, short: MemoryFigures, long: MemoryFigures) -> Goal:
+    # Rounds are not paired: each is another process.
+    base = statistics.median(short.peak_mib)
+    growth = Spread.of(peak - base for peak in long.peak_mib)
+    lengths = f"peak of {long.visits:,} visits above that of {short.visits:,}, MiB"
+    return Goal.at_most(f"{lengths}: {title}", 5, growth)
 
 
 # --- Decoding
@@ -78,7 +73,7 @@ def _decode_table(page: DecodeFigures) -> Table:
         for title, seconds in page.seconds.items()
     ]
     head = ("", "items/s", *(f"× {base}" for base in bases))
-    return Table(f"Pages of {page.items:,}:", head, rows)
+    return Table(f"pages of {page.items:,}", head, rows)
 
 
 # --- Overhead
@@ -104,7 +99,7 @@ def _request_table(requests: Rounds) -> Table:
         for title, seconds in requests.items()
     ]
     head = ("", "processor, µs per request", *(f"× {base}" for base in bases))
-    return Table("Single calls, one after another:", head, rows)
+    return Table("single calls, one after another", head, rows)
 
 
 def _import_table(imports: Rounds) -> Table:
@@ -116,4 +111,4 @@ def _import_table(imports: Rounds) -> Table:
         )
         for title, seconds in imports.items()
     ]
-    return Table("Imports, in new processes:", ("", "ms", f"× {DEPENDENCIES}"), rows)
+    return Table("imports, in new processes", ("", "ms", f"× {DEPENDENCIES}"), rows)

@@ -58,7 +58,7 @@ def _fanout_table(figures: FanOutFigures) -> Table:
     title = (
         f"{figures.touchpoints:,} touchpoints × {figures.visits} visits, in pages of "
         f"{figures.page_size}: {requests:,} requests, {figures.latency * 1e3:g} ms of latency; one "
-        f"walk after another takes {sequential:.0f} s:"
+        f"walk after another takes {sequential:.0f} s"
     )
     head = ("concurrency", "", "s", "ideal, s", "× ideal", "× one after another", "processor, µs")
     return Table(title, head, rows)
@@ -66,7 +66,7 @@ def _fanout_table(figures: FanOutFigures) -> Table:
 
 def _growth_table(figures: FanOutFigures) -> Table:
     rows = [(f"{count:,}", f"{growth:.1f}") for count, growth in figures.growth_mib.items()]
-    title = "Peak memory above that of 32 touchpoints, at concurrency 32:"
+    title = "peak memory above that of 32 touchpoints, at concurrency 32"
     return Table(title, ("touchpoints", "MiB"), rows)
 
 
@@ -101,13 +101,13 @@ def _export_table(figures: ExportFigures) -> Table:
         for title, timings in run.rounds.items()
     ]
     head = ("server", "visits", "", "rows/s", "× bare loop", "processor, µs per row", "peak, MiB")
-    return Table(f"{figures.touchpoints} touchpoints, {figures.format}:", head, rows)
+    return Table(f"{figures.touchpoints} touchpoints, {figures.format}", head, rows)
 
 
 def _shard_table(shards: ShardFigures) -> Table:
     row = (f"{shards.rate:g}", str(shards.requests), f"{shards.seconds:.1f}")
     head = ("rate, requests/s", "requests", "s", "most in any second")
-    return Table("Two shards under one rate:", head, [(*row, str(shards.busiest_second))])
+    return Table("two shards under one rate", head, [(*row, str(shards.busiest_second))])
 
 
 def _export_goals(figures: ExportFigures) -> list[Goal]:

@@ -87,7 +87,7 @@ def save(figures: Any, name: str, folder: Path) -> None:
 
 
 def _shortened(svg: str) -> str:
-    """Drop digits, blanks and rotations that nobody sees."""
+    """Drop invisible digits, blanks, clips and rotations."""
     svg = re.sub(r"(\d\.\d)\d+", r"\1", svg)
-    svg = re.sub(r' transform="rotate\(-0 [^"]*"', "", svg)
+    svg = re.sub(r' (transform="rotate\(-0 |clip-path=")[^"]*"', "", svg)
     return "".join(f"{line.strip()}\n" for line in svg.splitlines())

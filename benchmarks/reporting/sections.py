@@ -1,4 +1,4 @@
-"""Which function reports on which record."""
+"""Choose the report for a record."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -30,8 +30,9 @@ class Spread:
         return cls.of(value / base for value, base in zip(values, bases, strict=True))
 
     def shown(self, digits: int = 2) -> str:
-        """Return the median and, in brackets, the percentiles."""
-        return f"{self.median:,.{digits}f} ({self.low:,.{digits}f}–{self.high:,.{digits}f})"
+        """Return the median and, in brackets, the percentiles, if they differ."""
+        median, low, high = (f"{each:,.{digits}f}" for each in attrs.astuple(self))
+        return median if low == high else f"{median} ({low}–{high})"
 
 
 @attrs.frozen
@@ -87,14 +88,3 @@ class Section:
 
     tables: Sequence[Table]
     goals: Sequence[Goal]
-
-    @property
-    def markdown(self) -> str:
-        """Goals first, then the tables."""
-        rows = [(each.figure, each.bound, each.measured, _verdict(each)) for each in self.goals]
-        goals = [Table("Goals:", ("figure", "goal", "measured", "reached"), rows)] if rows else []
-        return "\n\n".join(table.markdown for table in (*goals, *self.tables))
-
-
-def _verdict(goal: Goal) -> str:
-    return "yes" if goal.reached else "**no**"

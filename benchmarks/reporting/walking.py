@@ -48,7 +48,7 @@ def _speed_table(scenarios: Sequence[WalkFigures]) -> Table:
 
     rows = [[title, *(cell(each, title) for each in scenarios)] for title in scenarios[0].rounds]
     rows.append(["visits × rounds", *(_size(each) for each in scenarios)])
-    return Table("Items per second (in brackets: × the bare loop):", _head(scenarios), rows)
+    return Table("items per second (in brackets: × the bare loop)", _head(scenarios), rows)
 
 
 def _processor_table(scenarios: Sequence[WalkFigures]) -> Table:
@@ -58,7 +58,7 @@ def _processor_table(scenarios: Sequence[WalkFigures]) -> Table:
         return f"{seconds / figures.visits * 1e6:.2f} ({ratio:.2f})"
 
     rows = [[title, *(cell(each, title) for each in scenarios)] for title in scenarios[0].rounds]
-    title = "Processor time, µs per item (in brackets: × the bare loop):"
+    title = "processor time, µs per item (in brackets: × the bare loop)"
     return Table(title, _head(scenarios), rows)
 
 
@@ -72,7 +72,7 @@ def _before_table(scenarios: Sequence[WalkFigures]) -> Table:
         for each in scenarios
     ]
     head = ("server", "speed", "processor time")
-    return Table("Default settings, × the version before:", head, rows)
+    return Table("default settings, × the version before", head, rows)
 
 
 def _head(scenarios: Sequence[WalkFigures]) -> list[str]:
