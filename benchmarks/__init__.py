@@ -1,1 +1,1 @@
-"""What is claimed about speed, measured: ratios within one run, never times on their own."""
+"""Benchmarks: every claim about speed and robustness, measured as ratios within one run."""

@@ -1,8 +1,8 @@
 """A server that is not the bottleneck: rendered pages on a bare asyncio protocol.
 
-It runs in processes of its own, answers every touchpoint with the same visits after a latency that
-is exact to some tens of microseconds, and speaks just enough HTTP for what is measured. What it can
-do itself is measured, too, by sockets that do nothing but read.
+It runs in processes of its own and serves the same visits for every touchpoint. Its latency is
+exact to some tens of microseconds, and it speaks only the HTTP that the contestants need.
+`requests_per_second` measures its own limit.
 """
 
 import asyncio
@@ -11,20 +11,19 @@ import re
 import selectors
 import socket
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from multiprocessing.connection import Connection
-from typing import cast
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import attrs
 import orjson
 from typing_extensions import override
 
-# Visits are rendered once: those of an offset are those of the offset so many before, and any
-# number of visits takes no more memory than these.
+# Visits repeat after this many, so that any number of them takes the same memory.
 CYCLE = 100_000
 
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: "
@@ -36,12 +35,12 @@ _PAGE_SIZE = re.compile(rb"[?&]pageSize=(\d+)")
 
 @attrs.frozen
 class Service:
-    """What the server serves.
+    """The server's settings.
 
     Attributes:
         visits: Visits of each touchpoint.
         latency: Seconds between a request and its answer.
-        processes: How many processes share the port. A connection is always one's.
+        processes: Number of processes that share the port; each connection stays with one.
         page_sizes: Pages of these sizes are rendered before the first request.
     """
 
@@ -52,32 +51,39 @@ class Service:
 
 
 @contextmanager
-def running(service: Service) -> Generator[str]:
-    """Run the server in processes of its own; yields its base URL."""
+def workers(target: Callable[..., None], *arguments: Any, count: int = 1) -> Generator[list[Any]]:
+    """Run a function in processes of its own, and yield the first message of each.
+
+    The function takes the arguments and a `Connection` to send that message to.
+    """
     context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe()
+    processes = [
+        context.Process(target=target, args=(*arguments, sender), daemon=True) for _ in range(count)
+    ]
+    for process in processes:
+        process.start()
+    try:
+        yield [receiver.recv() for _ in processes]
+    finally:
+        for process in processes:
+            process.terminate()
+            process.join()
+
+
+@contextmanager
+def running(service: Service) -> Generator[str]:
+    """Run the server, and yield its base URL."""
     with _listen() as reserved:
         port = reserved.getsockname()[1]
-        told, tell = context.Pipe()
-        workers = [
-            context.Process(target=_work, args=(service, port, tell), daemon=True)
-            for _ in range(service.processes)
-        ]
-        for worker in workers:
-            worker.start()
-        for _ in workers:
-            told.recv()
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        for worker in workers:
-            worker.terminate()
-            worker.join()
+        with workers(_work, service, port, count=service.processes):
+            yield f"http://127.0.0.1:{port}"
 
 
 def _listen(port: int = 0) -> socket.socket:
-    # asyncio turns Nagle's algorithm off only where the protocol is given.
+    # asyncio disables Nagle's algorithm only on sockets that name the protocol.
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    # The kernel shares the connections out among the processes.
+    # The kernel spreads the connections over the processes.
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     sock.bind(("127.0.0.1", port))
     return sock
@@ -96,7 +102,7 @@ def _work(service: Service, port: int, started: Connection) -> None:
         started.send(None)
         await server.serve_forever()
 
-    # Unlike epoll, whose timeouts are whole milliseconds, select is exact.
+    # epoll rounds timeouts to milliseconds; select does not.
     loop = asyncio.SelectorEventLoop(selectors.SelectSelector())
     loop.run_until_complete(serve())
 
@@ -140,7 +146,7 @@ class _Visits(asyncio.Protocol):
 
 
 def render_page(total: int, offset: int, page_size: int) -> tuple[bytes, bytes]:
-    """Return a page's body, but for the touchpoint's id, which goes between the two parts."""
+    """Return a page's body in two parts; the touchpoint's id belongs between them."""
     stop = max(offset, min(offset + page_size, total))
     items = _render_items(offset % CYCLE, stop - offset)
     before = b'{"statusCode":200,"message":"ok","data":{"touchpoints":{"id":"'
@@ -164,42 +170,25 @@ def _visit(index: int) -> dict[str, str]:
     }
 
 
-# --- What the server can do
+# --- The server's own limit
+
+_UNREAD = bytearray(1 << 20)
 
 
-@attrs.frozen
-class Ceiling:
-    """What the server does for a client that does nothing.
-
-    Attributes:
-        requests_per_second: On one connection, with many requests under way at a time.
-        round_trip: Seconds between one request and the end of its answer.
-    """
-
-    requests_per_second: float
-    round_trip: float
-
-
-def measure_ceiling(url: str, page_size: int, *, requests: int = 2_000) -> Ceiling:
-    """Measure what the server at `url` can do, with a socket that only counts bytes."""
+def requests_per_second(url: str, page_size: int, *, batches: int = 40) -> float:
+    """Measure the server's own limit, on one socket that only counts bytes."""
     address = urlsplit(url)
     target = f"/?touchpointId=tp-1&offset=0&pageSize={page_size}"
     request = f"GET {target} HTTP/1.1\r\nHost: {address.netloc}\r\n\r\n".encode()
+    # Few enough at a time that neither side fills its buffers and waits for the other.
+    batch = 50
     with socket.create_connection((address.hostname or "", address.port or 0)) as sock:
         length = _first_length(sock, request)
         started = time.perf_counter()
-        for _ in range(requests // 10):
-            _exchange(sock, request, length)
-        round_trip = (time.perf_counter() - started) / (requests // 10)
-        started = time.perf_counter()
-        # So few at once that neither side fills its buffers and waits for the other.
-        for _ in range(requests // 50):
-            _exchange(sock, request * 50, length * 50)
-        pipelined = (time.perf_counter() - started) / (requests // 50 * 50)
-    return Ceiling(1 / pipelined, round_trip)
-
-
-_UNREAD = bytearray(1 << 20)
+        for _ in range(batches):
+            sock.sendall(request * batch)
+            _skip(sock, length * batch)
+        return batches * batch / (time.perf_counter() - started)
 
 
 def _first_length(sock: socket.socket, request: bytes) -> int:
@@ -211,11 +200,6 @@ def _first_length(sock: socket.socket, request: bytes) -> int:
     length = int(head.rsplit(b" ", 1)[1])
     _skip(sock, length - len(body))
     return len(head) + 4 + length
-
-
-def _exchange(sock: socket.socket, requests: bytes, length: int) -> None:
-    sock.sendall(requests)
-    _skip(sock, length)
 
 
 def _skip(sock: socket.socket, length: int) -> None:

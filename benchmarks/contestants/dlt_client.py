@@ -9,7 +9,7 @@ _TOUCHPOINT = "data.touchpoints"
 
 
 def walk(url: str, page_size: int) -> int:
-    """Walk with `paginate`, which gives pages."""
+    """Walk with `paginate`, which yields pages."""
     client = RESTClient(
         url,
         headers=KEY,

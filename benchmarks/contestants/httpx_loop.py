@@ -1,4 +1,4 @@
-"""httpx, as one would write it by hand: one page after another, plain dicts."""
+"""httpx, in the loop that one writes by hand: one page after another, plain dicts."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -9,7 +9,7 @@ from benchmarks.contestants import KEY, METRICS
 
 
 def walk(url: str, page_size: int) -> int:
-    """Walk with a loop by hand."""
+    """Request one page after another."""
     return asyncio.run(_count(url, page_size))
 
 

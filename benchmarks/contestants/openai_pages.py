@@ -1,4 +1,4 @@
-"""openai-python's own paginator, with a page class for offsets, as its generator would write it."""
+"""openai-python's paginator, with a page class for offsets like those that its generator emits."""
 
 import asyncio
 from typing import Generic, TypeVar, cast
@@ -40,7 +40,7 @@ class Data(BaseModel, Generic[T]):
 
 
 class OffsetPage(BaseAsyncPage[T], BasePage[T], Generic[T]):
-    """A page that knows where the next one begins."""
+    """A page that knows the next offset."""
 
     data: Data[T]
 
@@ -57,7 +57,7 @@ class OffsetPage(BaseAsyncPage[T], BasePage[T], Generic[T]):
 
 
 def walk(url: str, page_size: int) -> int:
-    """Walk with `get_api_list`, which gives items."""
+    """Walk with `get_api_list`, which yields items."""
     return asyncio.run(_count(url, page_size))
 
 

@@ -1,5 +1,5 @@
 """Meltano's singer-sdk: a RESTStream with its OffsetPaginator, as in any tap for such an API."""
-# Its own documentation has class attributes where its classes have properties.
+# As its documentation does, this sets class attributes where its classes have properties.
 # pyright: basic, reportIncompatibleMethodOverride=false, reportAssignmentType=false
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from benchmarks.contestants import KEY, METRICS
 
 
 class VisitPaginator(OffsetPaginator):
-    """Goes on while there is more."""
+    """Follows offsets up to the total."""
 
     @override
     def has_more(self, response: requests.Response) -> bool:
@@ -61,7 +61,7 @@ class VisitStream(RESTStream[int]):
 
 
 class VisitTap(Tap):
-    """What a stream belongs to."""
+    """The tap that owns the stream."""
 
     name = "tap-visits"
     config_jsonschema = th.PropertiesList(
@@ -74,7 +74,7 @@ class VisitTap(Tap):
 
 
 def walk(url: str, page_size: int) -> int:
-    """Walk with `get_records`, which gives items."""
+    """Walk with `get_records`, which yields items."""
     stream = VisitStream(VisitTap(config={"url": url, "page_size": page_size}))
     count = 0
     for _ in stream.get_records(None):

@@ -1,0 +1,1 @@
+"""The reporter: from raw figures to spreads, goals, tables and plots."""
