@@ -124,7 +124,7 @@ class FanOut:
             ConfigurationError: It is no touchpoint at all, so the iterable is the wrong one.
         """
         if isinstance(touchpoint, Pager):
-            return _require_visits(cast("Pager[Any, Any]", touchpoint))
+            return _require_visits(touchpoint)
         touchpoint_id = _require_id(touchpoint)
         try:
             return self._make_pager(touchpoint_id)
@@ -222,10 +222,10 @@ def _as_async(items: Iterable[T] | AsyncIterable[T]) -> AsyncIterable[T]:
     return iterate()
 
 
-def _require_visits(pager: Pager[Any, Any]) -> VisitPager:
+def _require_visits(pager: Any) -> VisitPager:
     if pager.touchpoint_id is None:
         raise _not_a_touchpoint("a pager of touchpoints")
-    return pager
+    return cast("VisitPager", pager)
 
 
 def _require_id(touchpoint: object) -> str:

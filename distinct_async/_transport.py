@@ -43,7 +43,7 @@ _PERMANENT: Final = (
     aiohttp.InvalidURL,
 )
 # Windows cannot poll, and its event loop may have read data that it has not delivered yet.
-_CAN_POLL: Final = hasattr(select, "poll")
+CAN_POLL: Final = hasattr(select, "poll")
 
 
 @attrs.frozen(kw_only=True)
@@ -149,7 +149,7 @@ class Transport:
     def _open_session(self) -> aiohttp.ClientSession:
         if self._http is None:
             self._http = self._settings.session or aiohttp.ClientSession(
-                connector=_Connector(limit=self._settings.limits.concurrency),
+                connector=Connector(limit=self._settings.limits.concurrency),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trace_configs=list(self._settings.trace_configs),
                 trust_env=False,
@@ -224,7 +224,7 @@ async def _send_once(
 
 
 @final
-class _Connector(aiohttp.TCPConnector):
+class Connector(aiohttp.TCPConnector):
     """Discards pooled connections that hold unsolicited data.
 
     aiohttp would take it for the response to the next request (aiohttp issue 13656). A borrowed
@@ -249,7 +249,7 @@ class _Connector(aiohttp.TCPConnector):
         return await super().connect(req, traces, timeout)
 
     async def _has_unsolicited_data(self, connection: aiohttp.connector.Connection) -> bool:
-        if connection.protocol in self._reused and _CAN_POLL:
+        if connection.protocol in self._reused and CAN_POLL:
             return _should_close(connection) or _is_readable(connection)
         self._reused.add(connection.protocol)
         try:

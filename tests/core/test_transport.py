@@ -268,7 +268,7 @@ async def test_unsolicited_data_is_not_taken_for_the_next_response(
     connections: int,
     can_poll: bool,
 ) -> None:
-    monkeypatch.setattr("distinct_async._transport._CAN_POLL", can_poll)
+    monkeypatch.setattr("distinct_async._transport.CAN_POLL", can_poll)
     body = example("touchpoint_total")
     exchanges: list[Exchange] = []
 

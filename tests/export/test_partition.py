@@ -207,7 +207,7 @@ def test_a_filesystem_without_folder_locks_still_works(
     def refuse(*_: Any) -> None:
         raise OSError(errno.ENOTSUP, "not supported")
 
-    monkeypatch.setattr(files._fcntl, "flock", refuse)
+    monkeypatch.setattr("fcntl.flock", refuse)
     descriptors = open_files()
     partition = open_partition(folder)
     fill(partition, 12)

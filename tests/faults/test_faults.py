@@ -22,7 +22,7 @@ from distinct_async import (
     Visit,
     VisitPage,
 )
-from distinct_async._transport import _Connector
+from distinct_async._transport import Connector
 from distinct_async.testing import FakeClock
 from tests.support.faults import FAULTS, IMPATIENT, Fault, Outcome
 from tests.support.helpers import KEY, ONCE, logged, shown_by
@@ -193,7 +193,7 @@ async def test_a_valid_certificate_is_accepted_and_a_reset_retried(
         assert len(clock.sleeps) == 1
 
 
-@pytest.mark.parametrize("connector", [aiohttp.TCPConnector, _Connector])
+@pytest.mark.parametrize("connector", [aiohttp.TCPConnector, Connector])
 async def test_tls_connections_are_reused(
     body: bytes, connector: type[aiohttp.TCPConnector]
 ) -> None:
