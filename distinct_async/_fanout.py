@@ -39,7 +39,7 @@ class FanOut:
         make_pager: Returns the pager for an id.
         spawn: Runs a coroutine in a task that is cancelled if the fan-out is abandoned, or returns
             why it cannot.
-        concurrency: Most walks open at once.
+        concurrency: Maximum number of open walks.
 
     Raises:
         ConfigurationError: `touchpoints` is not an iterable of touchpoints.
@@ -203,8 +203,9 @@ class FanOut:
 
 def _require_many(touchpoints: object) -> Touchpoints:
     expected = "touchpoints must be an iterable, sync or async, of ids, touchpoints or pagers"
-    if isinstance(touchpoints, str | bytes):
-        # A string is an iterable of strings, too.
+    is_visit_pager = isinstance(touchpoints, Pager) and touchpoints.touchpoint_id is not None
+    if is_visit_pager or isinstance(touchpoints, str | bytes):
+        # Both are iterable, but not over touchpoints.
         raise ConfigurationError(f"{expected}, got a single one")
     if isinstance(touchpoints, Iterable | AsyncIterable):
         return cast("Touchpoints", touchpoints)

@@ -48,7 +48,7 @@ def decide_delay(
 
 @attrs.define(eq=False)
 class RetryBudget:
-    """Tokens shared by all requests of a client, so that retries do not multiply an outage.
+    """Tokens shared by all requests of a client, so that retries do not amplify an outage.
 
     As in botocore's standard mode, a retry costs 5 tokens, and a success refunds the cost of its
     last retry, or 1 token if it had none, up to the capacity.

@@ -3,7 +3,7 @@
 import ipaddress
 import os
 import re
-from typing import Final, Self
+from typing import Final, NoReturn, Self
 from urllib.parse import urlsplit
 
 from typing_extensions import override
@@ -24,6 +24,11 @@ class Secret(str):
     @override
     def __repr__(self) -> str:
         return "'***'"
+
+    @override
+    def __reduce_ex__(self, protocol: object, /) -> NoReturn:
+        # Pickling a client would write its key to a file or a pipe.
+        raise TypeError(f"cannot pickle {type(self).__name__}: it would reveal a secret")
 
     @classmethod
     def of(cls, value: object) -> Self:

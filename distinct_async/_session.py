@@ -100,7 +100,7 @@ class Session:
 
     @property
     def stats(self) -> ClientStats:
-        """What the session is doing now."""
+        """A snapshot of the session's activity."""
         return ClientStats(
             in_flight=self._in_flight,
             waiting=len(self._requests) - self._in_flight,

@@ -86,7 +86,9 @@ class Transport:
             "Accept-Encoding": "gzip, deflate",
             "User-Agent": settings.user_agent,
         }
-        self._base_url = URL(settings.base_url, encoded=True)
+        base_url = URL(settings.base_url, encoded=True)
+        self._scheme, self._authority = base_url.scheme, base_url.raw_authority
+        self._base_path = base_url.raw_path.rstrip("/")
         self._http_timeout = _make_http_timeout(settings)
         self._attempts = Deadlines()
         self._http: aiohttp.ClientSession | None = None
@@ -137,11 +139,10 @@ class Transport:
 
     def _url(self, path: str, query: str) -> URL:
         # Both are percent-encoded already; quoting them again would change ids.
-        base = self._base_url
         return URL.build(
-            scheme=base.scheme,
-            authority=base.raw_authority,
-            path=base.raw_path.rstrip("/") + path,
+            scheme=self._scheme,
+            authority=self._authority,
+            path=self._base_path + path,
             query_string=query,
             encoded=True,
         )

@@ -77,9 +77,9 @@ class Walk(Generic[P]):
     Args:
         source: Where the pages come from.
         offset: Index of the first item to deliver.
-        limit: Most items to deliver, or None.
+        limit: Maximum number of items to deliver; None for no limit.
         page_size: Items to request per page, or None for the server's default.
-        prefetch: Most pages in flight or buffered.
+        prefetch: Maximum number of pages in flight or buffered.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""`DistinctClient`: the API's three questions as calls, and its lists as pagers."""
+"""`DistinctClient`: one method per request, and a `Pager` per list."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from typing import Any, Self, TypedDict, TypeVar
@@ -63,7 +63,7 @@ class DistinctClient:
     Args:
         api_key: The admin API key; DISTINCT_API_KEY from the environment if None.
         base_url: Where the API is; DISTINCT_BASE_URL from the environment if None, and
-            https://api.distinct.so without it. http:// is for loopback hosts only.
+            https://api.distinct.so if neither is set. http:// is for loopback hosts only.
         session: An aiohttp session to borrow. Its connector, proxies and cookies are used, and
             it is never closed. Only the client's own connector detects unsolicited responses.
         trace_configs: aiohttp trace configurations for the client's own session.
@@ -123,7 +123,7 @@ class DistinctClient:
 
     @property
     def stats(self) -> ClientStats:
-        """What the client is doing now, as a snapshot."""
+        """A snapshot of the client's activity."""
         return self._session.stats
 
     async def __aenter__(self) -> Self:
@@ -150,13 +150,13 @@ class DistinctClient:
 
         Args:
             experience_id: The experience.
-            offset: Touchpoints to skip, if the server pages them; it may ignore this.
-            page_size: Touchpoints to return; it may ignore this, too.
+            offset: Touchpoints to skip; the server may ignore this.
+            page_size: Touchpoints to return; the server may ignore this, too.
 
         Raises:
             ConfigurationError: An argument is unusable.
             NotFoundError: The experience does not exist.
-            DistinctError: Any other, except a PaginationError.
+            DistinctError: Any other error except a PaginationError.
         """
         return await self._get(
             endpoint.experience_metrics(experience_id, offset=offset, page_size=page_size)
@@ -172,7 +172,7 @@ class DistinctClient:
         Raises:
             ConfigurationError: An argument is unusable.
             NotFoundError: The experience or the user does not exist.
-            DistinctError: Any other, except a PaginationError.
+            DistinctError: Any other error except a PaginationError.
         """
         return await self._get(endpoint.user_metrics(experience_id, user_id))
 
@@ -197,7 +197,7 @@ class DistinctClient:
         Raises:
             ConfigurationError: An argument is unusable.
             NotFoundError: The touchpoint does not exist.
-            DistinctError: Any other, except a PaginationError.
+            DistinctError: Any other error except a PaginationError.
         """
         return await self._get(
             endpoint.visit_page(
@@ -245,9 +245,9 @@ class DistinctClient:
             touchpoint_id: The touchpoint.
             experience_id: The experience to scope the query to.
             offset: Visits to skip. Pass an error's `next_offset` to resume a walk.
-            limit: Most visits to deliver, or None.
+            limit: Maximum number of visits to deliver; None for no limit.
             page_size: Visits to request per page; None leaves it to the server (50).
-            prefetch: Most pages in flight or buffered ahead of the consumer.
+            prefetch: Maximum number of pages in flight or buffered ahead of the consumer.
 
         Raises:
             ConfigurationError: An argument is unusable.
@@ -290,17 +290,16 @@ class DistinctClient:
 
         Args:
             touchpoints: The touchpoints: ids, what `touchpoints` lists, or pagers of visits. Each
-                is taken from the iterable when its walk starts, and walked as often as it occurs.
+                is taken from the iterable when its walk starts; one given twice is walked twice.
                 An async generator is closed at the end. A pager keeps its own settings, so
                 `FanOutError.failures` can be resumed: pass ``total_visits(id, offset=...)``.
             visits_type: All scans, or each user's first; not for pagers.
             experience_id: The experience to scope the queries to; not for pagers.
             page_size: Visits to request per page; None leaves it to the server (50); not for
                 pagers.
-            concurrency: Most touchpoints to walk at once. All their requests share the client's
-                limits.
-            prefetch: Most pages in flight or buffered per touchpoint, so `concurrency` times as
-                many overall; not for pagers.
+            concurrency: Maximum number of touchpoints to walk at once. All their requests share
+                the client's limits.
+            prefetch: Maximum number of pages in flight or buffered per touchpoint; not for pagers.
 
         Raises:
             ConfigurationError: An argument is unusable; raised at once.

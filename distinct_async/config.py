@@ -24,12 +24,13 @@ class RetryPolicy:
     that asks for a longer delay is honoured.
 
     Attributes:
-        attempts: Most HTTP attempts per request, including the first.
+        attempts: Maximum number of HTTP attempts per request, including the first.
         base_delay: Upper bound of the first delay, seconds.
         max_delay: Upper bound of every drawn delay, seconds.
         max_retry_after: Longest Retry-After to wait for, seconds; a longer one is raised.
         budget: Tokens in the client's retry budget. A retry costs 5 and a success refunds some,
-            as in botocore's standard mode, so an outage is not multiplied. 0 disables retries.
+            as in botocore's standard mode, so retries do not amplify an outage. 0
+            disables retries.
     """
 
     attempts: int = attrs.field(default=5, validator=integer_from(1))
@@ -44,10 +45,10 @@ class Limits:
     """How much the client does at once.
 
     Attributes:
-        concurrency: Most requests in flight, across everything the client does.
-        requests_per_second: Most attempts started per second, or None for no limit. A tenth of
-            a second's worth may start at once.
-        max_body_bytes: Longest response body after decompression, bytes.
+        concurrency: Maximum number of requests in flight, across everything the client does.
+        requests_per_second: Maximum number of attempts started per second, or None for no limit.
+            A tenth of a second's worth may start at once.
+        max_body_bytes: Maximum length of a response body after decompression, bytes.
     """
 
     concurrency: int = attrs.field(default=16, validator=integer_from(1))
@@ -74,7 +75,7 @@ class Timeouts:
 
 @attrs.frozen(kw_only=True)
 class Runtime:
-    """Sleep, clocks and randomness, injectable so that tests neither wait nor guess.
+    """Sleep, clocks and randomness, replaceable so that tests are fast and deterministic.
 
     Attributes:
         sleep: Waits for a number of seconds and advances `monotonic` by as much.

@@ -45,7 +45,7 @@ _SHOWN_ID_CHARACTERS: Final = 80
 
 
 class DistinctError(Exception):
-    """Root of every error of this package.
+    """Base class of all errors of this package.
 
     Attributes:
         touchpoint_id: The requested touchpoint, or None.
@@ -216,7 +216,7 @@ class RedirectError(StatusError):
 
 
 class DecodeError(DistinctError):
-    """A 200 whose body is not the documented shape.
+    """A 200 response whose body does not match the documented shape.
 
     Attributes:
         path: Where in the JSON, such as ``data.touchpoints.totalVisitsDetails.items[3].userId``;
@@ -238,7 +238,7 @@ class PaginationError(DistinctError):
 
 
 class RepeatedPageError(PaginationError):
-    """The server returned the items of another offset than the requested one.
+    """The server returned items from an offset other than the requested one.
 
     Attributes:
         requested: The requested offset.
@@ -246,7 +246,7 @@ class RepeatedPageError(PaginationError):
     """
 
     def __init__(self, requested: int, returned: int) -> None:
-        super().__init__(f"requested offset {requested}, got the page at offset {returned}")
+        super().__init__(f"requested offset {requested} but received the page at offset {returned}")
         self.requested = requested
         self.returned = returned
 
@@ -274,7 +274,7 @@ class IncompleteListError(PaginationError):
     """
 
     def __init__(self, expected: int, received: int) -> None:
-        super().__init__(f"the server counts {expected} items, its pages ended at {received}")
+        super().__init__(f"the server counts {expected} items, but its pages ended at {received}")
         self.expected = expected
         self.received = received
 
@@ -315,7 +315,8 @@ class FanOutError(DistinctError, ExceptionGroup[DistinctError]):
     def failures(self) -> Mapping[str, DistinctError]:
         """Map each failed touchpoint's id to its error.
 
-        If an id was given and failed more than once, the error with the lowest offset is kept.
+        If a touchpoint was given and failed more than once, this has the error with the lowest
+        offset; `exceptions` has all of them.
         """
         failures: dict[str, DistinctError] = {}
         for error in self.exceptions:

@@ -40,9 +40,11 @@ class Visit(
 ):
     """One counted scan; among unique visits, a user's first.
 
+    msgspec encodes and decodes it under the API document's names, attrs under its own.
+
     Attributes:
         user_id: The user who scanned.
-        timestamp: When, in UTC (always aware).
+        timestamp: The time of the scan, in UTC (always aware).
     """
 
     user_id: str
@@ -105,7 +107,7 @@ class UserTouchpoint:
         name: Its display name.
         value: Its identifier value.
         total_visits: How many times this user scanned it.
-        timestamps: When, in UTC, in the server's order.
+        timestamps: The times of the scans, in UTC, in the server's order.
     """
 
     id: str
@@ -143,7 +145,7 @@ class Page(Protocol[T_co]):
 
     @property
     def offset(self) -> int:
-        """Index of the first of them."""
+        """Index of the first item."""
         ...
 
 
@@ -163,7 +165,7 @@ class VisitPage:
         visits_type: Which visits these are.
         total: The server's count of visits across all pages.
         items: The visits on this page.
-        offset: Index of the first of them.
+        offset: Index of the first item.
         page_size: Items per page, as the server reports it.
     """
 
@@ -187,7 +189,7 @@ class TouchpointPage:
     Attributes:
         total: Touchpoints in the experience.
         items: The touchpoints on this page.
-        offset: Index of the first of them.
+        offset: Index of the first item.
     """
 
     total: int
@@ -202,11 +204,11 @@ class TouchpointPage:
 
 @attrs.frozen(kw_only=True)
 class ClientStats:
-    """What a client is doing at one moment.
+    """A snapshot of a client's activity.
 
     Attributes:
         in_flight: HTTP attempts that hold one of the `Limits.concurrency` slots.
-        waiting: Requests that have begun and hold no slot: queued, paused or between attempts.
+        waiting: Requests that have started but hold no slot: queued, paused or between attempts.
         tasks: Background tasks of walks and fan-outs.
         retries: Attempts made after the first of their request, since the client was made.
     """

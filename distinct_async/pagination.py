@@ -7,7 +7,7 @@ from typing import Any, Generic
 import attrs
 from typing_extensions import override
 
-from distinct_async._checks import integer_from
+from distinct_async._checks import instance_of, integer_from
 from distinct_async._walk import P_co, Source, Walk
 from distinct_async.errors import unwrap
 from distinct_async.models import T_co
@@ -26,16 +26,16 @@ class Pager(Generic[T_co, P_co]):
         name: What is listed, for the repr.
         source: Where the pages come from.
         offset: Index of the first item to deliver.
-        limit: Most items to deliver, or None.
+        limit: Maximum number of items to deliver; None for no limit.
         page_size: Items to request per page, or None for the server's default.
-        prefetch: Most pages in flight or buffered ahead of the consumer.
+        prefetch: Maximum number of pages in flight or buffered ahead of the consumer.
 
     Raises:
         ConfigurationError: An argument is unusable.
     """
 
     name: str
-    source: Source[P_co]
+    source: Source[P_co] = attrs.field(validator=instance_of(Source))
     offset: int = attrs.field(default=0, validator=integer_from(0))
     limit: int | None = attrs.field(
         default=None, validator=attrs.validators.optional(integer_from(0))
@@ -79,7 +79,7 @@ class Pager(Generic[T_co, P_co]):
         carries the total.
 
         Raises:
-            DistinctError: As for the items.
+            DistinctError: As for iteration.
         """
         async with aclosing(open_walk(self)) as walk:
             while (page := unwrap(await walk.next_page())) is not None:
@@ -89,7 +89,8 @@ class Pager(Generic[T_co, P_co]):
         """Return every item in a list.
 
         Raises:
-            DistinctError: As for the items, which are lost then; iterate to keep them.
+            DistinctError: As for iteration. The items received so far are discarded; iterate to
+                keep them.
         """
         return [item async for page in self.pages() for item in page.items]
 

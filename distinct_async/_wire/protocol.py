@@ -13,8 +13,8 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Final, Generic, Literal, TypeVar, cast
 from urllib.parse import quote, urlencode
 
-import attrs
 import msgspec
+from typing_extensions import override
 
 from distinct_async._secrets import ApiKey
 from distinct_async.errors import (
@@ -52,8 +52,7 @@ _ERRORS_BY_STATUS: Final[Mapping[int, type[StatusError]]] = {
 _ERRORS_BY_CLASS: Final[Mapping[int, type[StatusError]]] = {3: RedirectError, 5: ServerError}
 
 
-@attrs.frozen
-class Reply:
+class Reply(msgspec.Struct, frozen=True):
     """An HTTP response, read to its end.
 
     Attributes:
@@ -66,9 +65,14 @@ class Reply:
 
     status: int
     headers: Mapping[str, str]
-    body: bytes = attrs.field(repr=False)
+    body: bytes
     api_key: ApiKey
     received_at: float
+
+    @override
+    def __repr__(self) -> str:
+        # The server may have echoed the key in the body.
+        return f"<Reply {self.status}>"
 
     @property
     def excerpt(self) -> str:
@@ -76,8 +80,7 @@ class Reply:
         return self.api_key.excerpt(self.body)
 
 
-@attrs.frozen(eq=False, kw_only=True)
-class Request(Generic[T]):
+class Request(msgspec.Struct, Generic[T], frozen=True, eq=False, kw_only=True):
     """One logical request: what to send, and how to decode the reply.
 
     Attributes:
@@ -89,10 +92,15 @@ class Request(Generic[T]):
     """
 
     path: str
-    query: str = attrs.field(repr=False)
+    query: str
     decode: Callable[[Reply], T | DistinctError]
     touchpoint_id: str | None = None
     experience_id: str | None = None
+
+    @override
+    def __repr__(self) -> str:
+        # The query may name a user.
+        return f"<Request {self.path}>"
 
 
 def encode_query(**parameters: str | int | None) -> str:

@@ -49,7 +49,7 @@ def draw_summary(summary: DatasetSummary, console: Console, *, top: int) -> None
     Args:
         summary: The counts to draw.
         console: The console to draw on.
-        top: Most touchpoints to show.
+        top: Maximum number of touchpoints to show.
     """
     glyphs = _UNICODE if console.encoding.startswith("utf") else _ASCII
     lines = [_title(summary), Text(), *_bar_chart(summary, console.width, glyphs, top)]

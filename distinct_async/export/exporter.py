@@ -114,9 +114,9 @@ async def export_visits(
             SHA-256 of the id decides, so processes agree without communicating.
         progress: Called with the current progress after each page; must return quickly.
         page_size: Visits per request; None leaves it to the server (50).
-        concurrency: Most touchpoints to export at once; each buffers about 1 MiB.
-        prefetch: Most pages of a touchpoint in flight or buffered.
-        rows_per_part: Most visits in a part.
+        concurrency: Maximum number of touchpoints to export at once; each buffers about 1 MiB.
+        prefetch: Maximum number of pages of a touchpoint in flight or buffered.
+        rows_per_part: Maximum number of visits in a part.
 
     Returns:
         The final progress.

@@ -38,9 +38,9 @@ class ExportPlan:
         file_format: The format of the files.
         shard: The index of the shard, counted from 1, and the number of shards.
         page_size: Visits per request; None leaves it to the server.
-        concurrency: Most touchpoints to export at once.
-        prefetch: Most pages of a touchpoint in flight or buffered.
-        rows_per_part: Most visits in a part.
+        concurrency: Maximum number of touchpoints to export at once.
+        prefetch: Maximum number of pages of a touchpoint in flight or buffered.
+        rows_per_part: Maximum number of visits in a part.
     """
 
     client: DistinctClient

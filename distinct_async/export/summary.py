@@ -78,7 +78,7 @@ def summarize(
     kind = _choose_visits_type(root, wanted)
     if kind is None and not known:
         raise ExportError("there are no exported visits here", str(root))
-    kind = kind or VisitsType.TOTAL
+    kind = wanted or kind or VisitsType.TOTAL
     counts = {key: _count(key, known, kind, Tally()) for key in known}
     whole = Tally()
     for folder in sorted(visits_folder(root, kind).glob("touchpoint_id=*")):

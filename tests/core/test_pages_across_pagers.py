@@ -225,11 +225,20 @@ async def test_a_pager_of_touchpoints_among_the_touchpoints_is_refused(
     assert (error.started, error.failures) == (1, {})
 
 
-async def test_a_pager_of_visits_instead_of_touchpoints_is_refused(
+def test_a_pager_of_visits_instead_of_touchpoints_is_refused_at_once(
+    client: DistinctClient,
+) -> None:
+    wrong: Any = client.total_visits("tp-1")
+
+    with pytest.raises(ConfigurationError, match=r"touchpoints must be an iterable.*a single one"):
+        client.pages_across(wrong)
+
+
+async def test_items_instead_of_touchpoints_are_refused(
     fake: FakeDistinct, client: DistinctClient
 ) -> None:
     add_visits(fake, "tp-1")
-    wrong: Any = client.total_visits("tp-1")
+    wrong: Any = aiter(client.total_visits("tp-1"))
 
     delivered, error = await drain(client.pages_across(wrong))
 
@@ -240,3 +249,17 @@ async def test_a_pager_of_visits_instead_of_touchpoints_is_refused(
     assert str(failure) == (
         "touchpoints must yield ids, touchpoints or pagers of visits, got Visit"
     )
+
+
+async def test_every_failure_of_a_touchpoint_given_twice_is_in_the_group(
+    fake: FakeDistinct, client: DistinctClient
+) -> None:
+    add_visits(fake, "tp-1")
+    fake.fail_rate = 1.0
+    pagers = [client.total_visits("tp-1", offset=30), client.unique_visits("tp-1", offset=3)]
+
+    _, error = await drain(client.pages_across(pagers))
+
+    assert error is not None
+    assert {failure.next_offset for failure in error.exceptions} == {30, 3}  # type: ignore[union-attr]
+    assert error.failures["tp-1"].next_offset == 3

@@ -8,8 +8,10 @@ import attrs
 import pytest
 
 from distinct_async import (
+    ConfigurationError,
     IncompleteListError,
     ListChangedError,
+    Pager,
     RepeatedPageError,
     Visit,
     VisitPage,
@@ -95,6 +97,11 @@ async def test_each_iteration_of_a_pager_is_a_new_walk() -> None:
 
     assert await pager.collect() == await pager.collect() == server.visits[5:]
     assert len(server.requests) == 6
+
+
+def test_a_pager_without_a_source_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="source must be Source, got int"):
+        Pager(name="visits", source=5)  # type: ignore[arg-type]
 
 
 async def test_items_stay_in_order_when_responses_arrive_out_of_order() -> None:

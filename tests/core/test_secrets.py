@@ -1,10 +1,11 @@
 """The API key: where it is found, that nothing shows it, and which URLs may receive it."""
 
+import pickle
 from typing import Any
 
 import pytest
 
-from distinct_async import ConfigurationError
+from distinct_async import ConfigurationError, DistinctClient
 from distinct_async._secrets import (
     DEFAULT_BASE_URL,
     ApiKey,
@@ -24,6 +25,14 @@ def test_a_secret_hides_itself() -> None:
     assert repr(secret) == "'***'"
     assert "private" not in repr([{"secret": secret}])
     assert (str(secret), secret == "private", len(secret)) == ("private", True, 7)
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_a_client_cannot_be_pickled_with_its_key(protocol: int) -> None:
+    for value in (ApiKey(KEY), DistinctClient(KEY)):
+        with pytest.raises(TypeError, match="cannot pickle") as caught:
+            pickle.dumps(value, protocol)
+        assert KEY not in str(caught.value)
 
 
 @pytest.mark.parametrize("value", [None, 7, b"private", ["private"]])

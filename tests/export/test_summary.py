@@ -83,6 +83,17 @@ async def test_unique_visits_are_counted_if_only_those_were_exported(
     assert summarize(tmp_path, visits_type="UNIQUE") == summary
 
 
+async def test_a_visits_type_that_was_not_exported_counts_nothing(
+    client: DistinctClient, tmp_path: Path
+) -> None:
+    await export_visits(client, "exp-1", tmp_path, format="csv")
+
+    summary = summarize(tmp_path, visits_type="UNIQUE")
+
+    assert summary.visits_type is VisitsType.UNIQUE
+    assert {touchpoint.visits for touchpoint in summary.touchpoints} == {0}
+
+
 async def test_an_incomplete_export_shows_the_expected_visits(
     client: DistinctClient, fake: FakeDistinct, tmp_path: Path
 ) -> None:
