@@ -120,8 +120,13 @@ def main() -> int:
     parser.add_argument("--share", type=float, default=1, help="of the full size")
     parser.add_argument("--rounds", type=int, help="of every scenario, over all launches")
     parser.add_argument("--launches", type=int, default=LAUNCHES)
+    parser.add_argument("--latency", type=float, help="only scenarios with this one, seconds")
     options = parser.parse_args()
-    scenarios = [full.scaled(options.share, options.rounds) for full in FULL_SIZE]
+    scenarios = [
+        full.scaled(options.share, options.rounds)
+        for full in FULL_SIZE
+        if options.latency in {None, full.latency}
+    ]
     figures = measure(scenarios, beside(WALKERS, options.beside), options.launches)
     for each in figures:
         check_server(each)
