@@ -34,8 +34,6 @@ T = TypeVar("T")
 
 # A bucket that holds a whole second's worth would let twice the rate through in its first second.
 _BURST_SECONDS: Final = 0.1
-# Bodies of this many bytes and more are decoded one at a time.
-LONG_BODY: Final = 16 * 1024
 
 
 class Transport(Protocol):
@@ -86,7 +84,6 @@ class Session:
         self._policy = policy
         self._retrier = Retrier(policy.retry, policy.runtime, RetryBudget(policy.retry.budget))
         self._slots = asyncio.Semaphore(policy.limits.concurrency)
-        self._decoding = asyncio.Lock()
         self._limiter = make_limiter(policy.limits.requests_per_second)
         self._paused_until = 0.0
         self._in_flight = 0
@@ -205,18 +202,9 @@ class Session:
             # Let the request that waits for this slot go out before decoding. Other statuses are
             # decoded first, because a 429 must pause that request.
             await asyncio.sleep(0)
-        outcome = await self._decode(call.request, reply)
+        outcome = call.request.decode(reply)
         if isinstance(outcome, RateLimitError):
             self._pause_on_rate_limit(outcome)
-        return outcome
-
-    async def _decode(self, request: Request[T], reply: Reply) -> T | DistinctError:
-        if len(reply.body) < LONG_BODY:
-            return request.decode(reply)
-        async with self._decoding:
-            outcome = request.decode(reply)
-            # Decoded pages take more memory than their bodies: let this one be consumed first.
-            await asyncio.sleep(0)
         return outcome
 
     async def _acquire_slot(self) -> None:

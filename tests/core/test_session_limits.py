@@ -11,7 +11,7 @@ from aiolimiter import AsyncLimiter
 from typing_extensions import override
 
 from distinct_async import ClientStats, DecodeError, DistinctError, Limits, TransportError
-from distinct_async._session import LONG_BODY, make_limiter
+from distinct_async._session import make_limiter
 from distinct_async._wire.protocol import Reply
 from distinct_async.testing import FakeClock, FakeDistinct, FakeRequest
 from tests.core.sessions import (
@@ -118,30 +118,6 @@ async def test_the_next_request_is_sent_before_a_success_is_decoded(
     await asyncio.gather(*(fetch_text(session, decode) for _ in range(2)))
 
     assert transport.events[: len(events)] == events
-
-
-@pytest.mark.parametrize(
-    ("length", "events"),
-    [
-        (LONG_BODY, ["decode", "others run", "decode", "others run"]),
-        (LONG_BODY - 1, ["decode", "decode", "others run", "others run"]),
-    ],
-)
-async def test_other_tasks_run_after_each_long_body_is_decoded(
-    length: int, events: list[str]
-) -> None:
-    seen: list[str] = []
-
-    def decode(reply: Reply) -> str | DistinctError:
-        seen.append("decode")
-        asyncio.get_running_loop().call_soon(seen.append, "others run")
-        return decode_text(reply)
-
-    session = make_session(ScriptedTransport(make_reply("x" * length)))
-    await asyncio.gather(*(fetch_text(session, decode) for _ in range(2)))
-    await asyncio.sleep(0)
-
-    assert seen == events
 
 
 @pytest.mark.parametrize("concurrency", [1, 8])
