@@ -127,7 +127,7 @@ def struct_decoder(shape: type[T]) -> Callable[[Reply], T | DistinctError]:
 
     def decode(reply: Reply) -> T | DistinctError:
         if reply.status != _OK:
-            return _status_error(reply, reply.status, _as_object(_parse(reply.body)))
+            return cast("DistinctError", read_envelope(reply))
         body = _without_bom(reply.body)
         try:
             if not body.isascii():

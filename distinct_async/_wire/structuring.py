@@ -1,7 +1,6 @@
 """Shapes that cattrs structures: rare responses, whose public values are attrs classes.
 
-cattrs takes several times as long to import as to use here, so it is imported on first use; a walk
-of visits does without.
+cattrs is imported on first use, because a walk of visits does without it.
 """
 
 from collections.abc import Callable
