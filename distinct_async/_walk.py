@@ -1,34 +1,42 @@
 """The walk: every item of a paged list, once and in order. Knows neither HTTP nor the `Pager`.
 
-A walk fetches pages through a `Source` and trusts only what it receives. It advances by the items
-it got rather than those it requested, since servers clamp page sizes; it fills the gaps that short
-pages leave; and it ends with a `PaginationError` rather than lose or repeat an item.
+A walk fetches pages through a `Source` and trusts only what it receives, as the list may change
+meanwhile. Each page but the first is requested one item early, and accepted where that item proves
+that it continues the page before. Where the list has shifted, the walk finds its place again, or
+ends with a `PaginationError` rather than lose or repeat an item. It advances by the items it got
+rather than those it requested, since servers clamp page sizes, and fills the gaps that short pages
+leave. A total only says how far to look ahead; the end is where the pages end.
+
+Offsets are the server's, as of the last accepted page.
 """
 
 import asyncio
 import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Generic, TypeAlias
+from operator import attrgetter
+from typing import Any, Final, Generic
 
 import attrs
-from typing_extensions import TypeVar
 
+from distinct_async._place import Place
+from distinct_async._seam import probe_offsets
 from distinct_async.errors import (
     ClientClosedError,
     DistinctError,
-    IncompleteListError,
     ListChangedError,
     RepeatedPageError,
+    StatusError,
     in_context,
 )
-from distinct_async.models import Page, TouchpointPage, VisitPage, VisitsType
+from distinct_async.models import P, P_co
 
-P_co = TypeVar("P_co", bound=Page[Any], default=Page[Any], covariant=True)
-P = TypeVar("P", bound=Page[Any], default=Page[Any])
-
-Watch: TypeAlias = Callable[[Any], int | None]
-"""Takes each page in order; returns the offset whose items the page repeats, or None."""
+# Searches for the place without anything new in between.
+_SEARCHES: Final = 4
+# Identical pages from other offsets that show that the server ignores the offset.
+_REPETITIONS: Final = 2
+# Statuses that answer an offset beyond the end of a list.
+_BEYOND_THE_END: Final = frozenset({400, 404, 416})
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -40,30 +48,52 @@ class Source(Generic[P_co]):
             items to request; None leaves it to the server.
         spawn: Runs a coroutine in a task that is cancelled if the walk is abandoned, or returns
             why it cannot.
-        make_watch: Returns a new watch for repeated pages.
+        key: Returns what identifies an item; None if items identify themselves.
         touchpoint_id: The touchpoint, for errors.
         experience_id: The experience, for errors.
     """
 
     fetch: Callable[[int, int | None], Awaitable[P_co | DistinctError]]
     spawn: Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any] | DistinctError]
-    make_watch: Callable[[], Watch]
+    key: Callable[[Any], Any] | None = None
     touchpoint_id: str | None = None
     experience_id: str | None = None
 
 
 @attrs.frozen(eq=False, repr=False)
 class _Run(Generic[P_co]):
-    """Consecutive pages, and the error that kept the next one from being fetched."""
+    """Consecutive pages, and the error that kept the next one from being fetched.
+
+    Attributes:
+        pages: The pages.
+        error: The error.
+        cut: Where to cut the only page, if it is the result of a search.
+    """
 
     pages: list[Any]
     error: DistinctError | None = None
+    cut: int | None = None
 
 
-@attrs.frozen(eq=False, repr=False)
+@attrs.define(eq=False, repr=False)
 class _Pending(Generic[P_co]):
-    offset: int
+    """A range whose pages are being fetched.
+
+    Attributes:
+        start: The offset of its first item.
+        end: The offset after its last item.
+        task: Fetches the pages.
+        accepted: Number of pages already accepted.
+        located: Whether the place was searched for because of the page after those.
+        is_search: Whether the task searches for the place instead.
+    """
+
+    start: int
+    end: int
     task: asyncio.Task[_Run[P_co]]
+    accepted: int = 0
+    located: bool = False
+    is_search: bool = False
 
 
 class Walk(Generic[P]):
@@ -71,12 +101,10 @@ class Walk(Generic[P]):
 
     `next_page` waits for one walk; a caller that waits for many uses `settle`, `take` and `head`.
 
-    The offsets are ordered: pages before `_reached` are accepted, those before `_planned` are
-    being fetched, and the walk ends at the total or at `_stop`.
-
     Args:
         source: Where the pages come from.
         offset: Index of the first item to deliver.
+        after: The item expected before it; if it has moved, the walk starts after where it is now.
         limit: Maximum number of items to deliver; None for no limit.
         page_size: Items to request per page, or None for the server's default.
         prefetch: Maximum number of pages in flight or buffered.
@@ -87,24 +115,32 @@ class Walk(Generic[P]):
         source: Source[P],
         *,
         offset: int = 0,
+        after: Any = None,
         limit: int | None = None,
         page_size: int | None = None,
         prefetch: int = 4,
     ) -> None:
         self._source = source
-        self._watch = source.make_watch()
-        self._start = self._reached = self._planned = offset
-        self._stop = offset + (sys.maxsize if limit is None else limit)
+        self._place: Place[P] = Place(
+            offset=offset,
+            after=after,
+            limit=limit,
+            key=source.key,
+            name=source.touchpoint_id or source.experience_id,
+        )
+        # Pages up to here are being fetched.
+        self._planned = offset
         self._page_size = page_size
         self._prefetch = prefetch
-        self._total = 0
         self._stride = 0
         self._window = 1
+        self._searches = 0
         self._pending: deque[_Pending[P]] = deque()
+        self._dropped: list[asyncio.Task[Any]] = []
         self._ready: deque[P] = deque()
         self._error: DistinctError | None = None
         if limit != 0:
-            self._begin(self._fetch_range(offset, offset + 1))
+            self._begin(self._fetch_range(offset, offset + 1), offset, offset + 1)
 
     @property
     def ready(self) -> bool:
@@ -139,8 +175,7 @@ class Walk(Generic[P]):
     def settle(self) -> None:
         """Accept the next page if it has arrived, and request what the window has room for."""
         while not self._ready and (head := self.head) is not None and head.done():
-            self._pending.popleft()
-            self._accept_run(head)
+            self._accept_run(self._pending.popleft())
 
     async def aclose(self) -> None:
         """Cancel what is in flight, and wait until it has ended."""
@@ -152,107 +187,215 @@ class Walk(Generic[P]):
         tasks: list[asyncio.Task[Any]] = [pending.task for pending in self._pending]
         for task in tasks:
             task.cancel()
-        return tasks
+        return tasks + [task for task in self._dropped if not task.done()]
 
-    def _accept_run(self, task: asyncio.Task[_Run[P]]) -> None:
-        if task.cancelled():
+    def _accept_run(self, pending: _Pending[P]) -> None:
+        if pending.task.cancelled():
             self._fail(ClientClosedError("the client was closed during the walk"))
             return
-        run = task.result()
-        error = self._accept(run.pages) or run.error
-        if error is not None:
-            self._fail(error)
+        run = pending.task.result()
+        for page in run.pages[pending.accepted :]:
+            # A search has found out where to cut its page.
+            cut = self._place.cut(page, located=pending.located) if run.cut is None else run.cut
+            if cut is None:
+                self._find_place(pending, page)
+                return
+            self._deliver(page, cut)
+            pending.accepted += 1
+        if run.error is not None:
+            self._accept_error(run.error, pending)
+        elif run.cut is not None:
+            self._keep_useful_ranges()
         self._window = min(self._window * 2, self._prefetch)
         self._plan()
 
-    def _fail(self, error: DistinctError) -> None:
+    def _deliver(self, page: P, cut: int) -> None:
+        delivered = self._place.accept(page, cut)
+        if delivered is None:
+            return
+        self._ready.append(delivered)
+        if delivered.items:
+            self._searches = 0
+
+    def _accept_error(self, error: DistinctError, pending: _Pending[P]) -> None:
+        if _is_beyond_the_end(error) and self._place.provable and not self._searches:
+            # The list may have become shorter than the offset.
+            self._find_place(pending, None)
+        else:
+            self._fail(error, placed=not pending.is_search)
+
+    def _fail(self, error: DistinctError, *, placed: bool = True) -> None:
+        if not isinstance(error, ListChangedError):
+            error.resume_point = self._place.resume_point
         self._error = in_context(
             error,
             touchpoint_id=self._source.touchpoint_id,
             experience_id=self._source.experience_id,
-            next_offset=self._reached,
+            next_offset=self._place.reached if placed else None,
         )
 
-    def _accept(self, pages: list[P]) -> DistinctError | None:
-        """Append pages to the ready ones; return an error if one repeats earlier items."""
-        boundary = self._pending[0].offset if self._pending else self._stop
-        for page in pages:
-            self._stride = max(self._stride, len(page.items))
-            room = boundary - page.offset
-            if len(page.items) > room:
-                page = attrs.evolve(page, items=page.items[:room])  # type: ignore[misc] # noqa: PLW2901
-            returned = self._watch(page)
-            if returned is not None:
-                return RepeatedPageError(page.offset, returned)
-            # The first page is delivered even if it is empty, because it carries the total.
-            if page.items or page.offset == self._start:
-                self._ready.append(page)
-            self._reached = page.offset + len(page.items)
-        if not self._pending:
-            self._planned = self._reached
-        return None
+    def _find_place(self, pending: _Pending[P], page: P | None) -> None:
+        """Search for the place before going on with a range, whose next page does not fit."""
+        if pending.located:
+            # The page is older than the place found, so fetch it again.
+            reached = self._place.reached
+            self._begin(self._fetch_range(reached, pending.end), reached, pending.end, first=True)
+        elif self._searches == _SEARCHES:
+            self._fail(_place_lost(), placed=False)
+        else:
+            self._searches += 1
+            pending.located = True
+            self._pending.appendleft(pending)
+            start = pending.start
+            self._begin(self._search(page), start, start, first=True)
+            self._pending[0].is_search = True
+
+    def _keep_useful_ranges(self) -> None:
+        """Drop the ranges that the place found lies behind, and fill the gap before the others."""
+        reached, total = self._place.reached, self._place.total
+        for pending in [*self._pending]:
+            if pending.end <= reached or pending.start >= total:
+                self._pending.remove(pending)
+                self._drop(pending.task)
+        self._planned = self._pending[-1].end if self._pending else reached
+        if self._pending and self._pending[0].start > reached:
+            start = self._pending[0].start
+            self._begin(self._fetch_range(reached, start), reached, start, first=True)
+
+    def _drop(self, task: asyncio.Task[Any]) -> None:
+        task.cancel()
+        self._dropped = [dropped for dropped in (*self._dropped, task) if not dropped.done()]
 
     def _plan(self) -> None:
         """Fill the window with ranges that are known to exist."""
+        place = self._place
         while self._error is None and len(self._pending) + len(self._ready) < self._window:
-            end = min(self._planned + self._stride, self._total, self._stop)
-            if end > self._planned:
-                work = self._fetch_range(self._planned, end)
-            elif self._is_overrun():
-                work = self._confirm_total()
-            else:
-                return
-            self._begin(work)
-            self._planned = max(self._planned, end)
+            start = self._planned if self._pending else place.reached
+            # One item of each page is the one it shares with the page before.
+            end = min(start + max(1, self._stride - 1), place.total, place.reached + place.left)
+            if end <= start or (place.idle and not self._pending):
+                if self._pending or self._is_over():
+                    return
+                end = start + 1
+            self._begin(self._fetch_range(start, end), start, end)
 
-    def _is_overrun(self) -> bool:
-        """Whether the pages held more than the total, and no page was requested since."""
-        some = self._reached > self._start
-        return some and not self._pending and self._total < self._reached < self._stop
+    def _is_over(self) -> bool:
+        over = self._place.is_over()
+        if isinstance(over, DistinctError):
+            self._fail(over)
+        return over is not False
 
-    def _begin(self, work: Coroutine[Any, Any, _Run[P]]) -> None:
+    def _begin(
+        self, work: Coroutine[Any, Any, _Run[P]], start: int, end: int, *, first: bool = False
+    ) -> None:
         task = self._source.spawn(work)
         if isinstance(task, DistinctError):
             self._fail(task)
+        elif first:
+            self._pending.appendleft(_Pending(start, end, task))
         else:
-            self._pending.append(_Pending(self._planned, task))
+            self._pending.append(_Pending(start, end, task))
+            self._planned = end
 
-    async def _fetch_range(self, offset: int, end: int) -> _Run[P]:
-        """Fetch the pages from `offset` to `end`, with more requests where pages are short."""
+    async def _fetch_range(self, start: int, end: int) -> _Run[P]:
+        """Fetch the pages from `start` to `end`, with more requests where pages are short."""
         pages: list[P] = []
-        room = self._stop - offset
-        while room > 0:
-            page = await self._fetch_page(offset, room)
+        stop = self._place.reached + self._place.left
+        offset = start - self._place.provable
+        while True:
+            page = await self._fetch_page(offset, start, stop)
+            if not isinstance(page, DistinctError) and offset < start:
+                page = await self._add_next_item(page)
             if isinstance(page, DistinctError):
                 return _Run(pages, page)
             pages.append(page)
-            offset += len(page.items)
-            room = end - offset if page.items else 0
-        return _Run(pages)
+            reached = offset + len(page.items)
+            if reached >= end or reached <= start:
+                return _Run(pages)
+            start, offset = reached, reached - 1
 
-    async def _confirm_total(self) -> _Run[P]:
-        """Check whether the total has grown to the number of items received."""
-        reached = self._reached
-        run = await self._fetch_range(reached, reached + 1)
-        if run.error is None and self._total < reached:
-            return _Run([], IncompleteListError(self._total, reached))
-        return run
+    async def _add_next_item(self, page: P) -> P | DistinctError:
+        """Add the next item to a page if the server returns single items, which share none."""
+        following = page.offset + 1
+        if self._stride != 1 or len(page.items) != 1 or following >= page.total:
+            return page
+        added = await self._fetch_page(following, following, following + 1)
+        if isinstance(added, DistinctError):
+            return page if _is_beyond_the_end(added) else added
+        # Read again, because the list may have shifted before the next item was read.
+        page_again = await self._fetch_page(page.offset, page.offset, following)
+        if isinstance(page_again, DistinctError):
+            return page_again
+        return attrs.evolve(page_again, items=page_again.items + added.items)  # type: ignore[misc]
 
-    async def _fetch_page(self, offset: int, room: int) -> P | DistinctError:
+    async def _search(self, seen: P | None) -> _Run[P]:
+        """Fetch pages until one shows where the place is now."""
+        place, repeated = self._place, 0
+        found: P | None = None
+        total, growth = (seen.total, place.growth(seen)) if seen else (place.total, 0)
+        tried: set[int] = set()
+        for probe in probe_offsets(place.reached, self._stride, growth):
+            offset = max(0, min(probe, total - 1))
+            if offset in tried:
+                continue
+            tried.add(offset)
+            page = await self._fetch_page(offset, offset + 1, sys.maxsize)
+            if isinstance(page, DistinctError):
+                return _Run([], page)
+            total = page.total
+            if seen is not None and self._is_repeated(seen, page):
+                repeated += 1
+                if repeated == _REPETITIONS:
+                    returned = place.find_repeated(seen)
+                    return _Run(
+                        [], RepeatedPageError(seen.offset, offset if returned is None else returned)
+                    )
+                continue
+            found = page if found is None else self._join(found, page)
+            cut = place.find_cut(found)
+            if cut is not None:
+                return _Run([found], cut=cut)
+        return _Run([], _place_lost())
+
+    def _is_repeated(self, seen: P, page: P) -> bool:
+        """Whether a page from another offset has the same items, not all of them identical."""
+        keys = self._place.keys(seen.items)
+        return (
+            page.offset != seen.offset and keys == self._place.keys(page.items) and len({*keys}) > 1
+        )
+
+    def _join(self, found: P, page: P) -> P:
+        """Return two pages as one if they share an item, else the second."""
+        first, second = sorted((found, page), key=attrgetter("offset"))
+        shared = first.offset + len(first.items) - second.offset
+        keys = self._place.keys(first.items)
+        if shared < 1 or keys[-shared:] != self._place.keys(second.items[:shared]):
+            return page
+        return attrs.evolve(page, items=first.items + second.items[shared:], offset=first.offset)  # type: ignore[misc]
+
+    async def _fetch_page(self, offset: int, start: int, stop: int) -> P | DistinctError:
         size = self._page_size
-        # Requests overlap, so only a total known before this request proves that it shrank.
-        known = self._total
-        page = await self._source.fetch(offset, None if size is None else min(size, room))
+        if size is not None:
+            # A page must have room for more than the shared item.
+            size = min(max(size, start - offset + 1), stop - offset)
+        page = await self._source.fetch(offset, size)
         if isinstance(page, DistinctError):
             return page
         if page.offset != offset:
-            return RepeatedPageError(offset, page.offset)
-        if page.total < known:
-            return ListChangedError(known, page.total)
-        if not page.items and offset < page.total:
-            return IncompleteListError(page.total, offset)
-        self._total = max(self._total, page.total)
+            if page.total > offset:
+                return RepeatedPageError(offset, page.offset)
+            # The offset is beyond the end, and the server has returned another page instead.
+            page = attrs.evolve(page, items=(), offset=offset)  # type: ignore[misc]
+        self._stride = max(self._stride, len(page.items))
         return page
+
+
+def _is_beyond_the_end(error: DistinctError) -> bool:
+    return isinstance(error, StatusError) and error.status in _BEYOND_THE_END
+
+
+def _place_lost() -> ListChangedError:
+    return ListChangedError("the list changed so much that the walk cannot find its place again")
 
 
 async def _wait_until_done(task: asyncio.Task[Any]) -> None:
@@ -268,39 +411,3 @@ async def _wait_until_done(task: asyncio.Task[Any]) -> None:
         await done
     finally:
         task.remove_done_callback(set_done)
-
-
-def watch_visits() -> Watch:
-    """Return a watch for a server that ignores the offset but claims to honour it.
-
-    Among total visits, a page may legitimately repeat the one before it if all its visits share
-    one timestamp, so that passes. Among unique visits no user occurs twice.
-    """
-    previous: tuple[Any, ...] = ()
-    previous_offset = 0
-
-    def watch(page: VisitPage) -> int | None:
-        nonlocal previous, previous_offset
-        items, before, offset = page.items, previous, previous_offset
-        previous, previous_offset = items, page.offset
-        # The first items differ on most pages, which avoids copying the previous page.
-        if not items or not before or items[0] != before[0] or items != before[: len(items)]:
-            return None
-        unique = page.visits_type is VisitsType.UNIQUE
-        return offset if unique or items[0].timestamp != items[-1].timestamp else None
-
-    return watch
-
-
-def watch_touchpoints() -> Watch:
-    """Return a watch for touchpoints listed before, because the server may ignore the offset."""
-    first_seen: dict[str, int] = {}
-
-    def watch(page: TouchpointPage) -> int | None:
-        for index, touchpoint in enumerate(page.items, page.offset):
-            first = first_seen.setdefault(touchpoint.id, index)
-            if first != index:
-                return first
-        return None
-
-    return watch

@@ -1,6 +1,7 @@
 """`DistinctClient`: one method per request, and a `Pager` per list."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from operator import attrgetter
 from typing import Any, Self, TypedDict, TypeVar
 
 from attrs import evolve
@@ -17,7 +18,7 @@ from distinct_async._transport import (
     Transport,
     TransportSettings,
 )
-from distinct_async._walk import Source, watch_touchpoints, watch_visits
+from distinct_async._walk import Source
 from distinct_async._wire import touchpoint_metrics as endpoint
 from distinct_async._wire.protocol import Request
 from distinct_async.config import Limits, RetryPolicy, Runtime, Timeouts
@@ -224,7 +225,7 @@ class DistinctClient:
         source = Source(
             fetch=self._fetcher(endpoint.touchpoint_pages(experience_id)),
             spawn=self._session.spawn,
-            make_watch=watch_touchpoints,
+            key=attrgetter("id"),
             experience_id=experience_id,
         )
         return Pager(name=f"touchpoints of {experience_id!a}", source=source, page_size=page_size)
@@ -235,6 +236,7 @@ class DistinctClient:
         *,
         experience_id: str | None = None,
         offset: int = 0,
+        after: Visit | None = None,
         limit: int | None = None,
         page_size: int | None = None,
         prefetch: int = 4,
@@ -244,7 +246,9 @@ class DistinctClient:
         Args:
             touchpoint_id: The touchpoint.
             experience_id: The experience to scope the query to.
-            offset: Visits to skip. Pass an error's `next_offset` to resume a walk.
+            offset: Visits to skip.
+            after: The visit expected before `offset`, such as the last one you stored. The walk
+                starts one visit early to prove the place, and finds it again if it has moved.
             limit: Maximum number of visits to deliver; None for no limit.
             page_size: Visits to request per page; None leaves it to the server (50).
             prefetch: Maximum number of pages in flight or buffered ahead of the consumer.
@@ -253,7 +257,14 @@ class DistinctClient:
             ConfigurationError: An argument is unusable.
         """
         pager = self._visits(touchpoint_id, VisitsType.TOTAL, experience_id)
-        return evolve(pager, offset=offset, limit=limit, page_size=page_size, prefetch=prefetch)
+        return evolve(
+            pager,
+            offset=offset,
+            after=after,
+            limit=limit,
+            page_size=page_size,
+            prefetch=prefetch,
+        )
 
     def unique_visits(
         self,
@@ -261,6 +272,7 @@ class DistinctClient:
         *,
         experience_id: str | None = None,
         offset: int = 0,
+        after: Visit | None = None,
         limit: int | None = None,
         page_size: int | None = None,
         prefetch: int = 4,
@@ -270,7 +282,14 @@ class DistinctClient:
         Arguments and errors are those of `total_visits`.
         """
         pager = self._visits(touchpoint_id, VisitsType.UNIQUE, experience_id)
-        return evolve(pager, offset=offset, limit=limit, page_size=page_size, prefetch=prefetch)
+        return evolve(
+            pager,
+            offset=offset,
+            after=after,
+            limit=limit,
+            page_size=page_size,
+            prefetch=prefetch,
+        )
 
     def pages_across(
         self,
@@ -340,7 +359,6 @@ class DistinctClient:
         source = Source(
             fetch=self._fetcher(requests),
             spawn=self._session.spawn,
-            make_watch=watch_visits,
             touchpoint_id=touchpoint_id,
             experience_id=experience_id,
         )

@@ -18,7 +18,7 @@
     ├── DecodeError                            a 200 that is not the documented shape
     ├── PaginationError                        the server's pages do not add up
     │   ├── RepeatedPageError                  an ignored offset, a repeated page
-    │   ├── ListChangedError                   the total shrank
+    │   ├── ListChangedError                   the place of a walk cannot be found again
     │   └── IncompleteListError                the pages ended before the total, or beyond it
     ├── ExportError                            an exported file cannot be written or read
     └── FanOutError (an ExceptionGroup)        some of many touchpoints failed
@@ -32,9 +32,11 @@ its chain and no frame that could show the API key.
 
 import copyreg
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
+import attrs
 from typing_extensions import override
 
 T = TypeVar("T")
@@ -44,6 +46,21 @@ _RETRYABLE_STATUSES: Final = frozenset({408, 429, 500, 502, 503, 504})
 _SHOWN_ID_CHARACTERS: Final = 80
 
 
+@attrs.frozen(kw_only=True)
+class ResumePoint:
+    """Where a walk stopped.
+
+    Attributes:
+        offset: The offset that the walk had reached.
+        after: The last item before it, which proves the place; None if there is none.
+        delivered: Number of items delivered.
+    """
+
+    offset: int
+    after: Any
+    delivered: int
+
+
 class DistinctError(Exception):
     """Base class of all errors of this package.
 
@@ -51,7 +68,8 @@ class DistinctError(Exception):
         touchpoint_id: The requested touchpoint, or None.
         experience_id: The requested experience, or None.
         next_offset: The offset at which to resume a walk so that nothing is lost or repeated;
-            None outside a walk.
+            None outside a walk, or if there is no such offset.
+        resume_point: What `Pager.resume` needs; None outside a walk, or if it cannot be resumed.
         attempts: HTTP attempts made for the failed request; 0 if none was made.
         retryable: Whether the same request may succeed later.
         fatal: Whether the client's other requests would fail the same way now: its key or
@@ -74,6 +92,7 @@ class DistinctError(Exception):
         self.touchpoint_id = touchpoint_id
         self.experience_id = experience_id
         self.next_offset = next_offset
+        self.resume_point: ResumePoint | None = None
         self.attempts = attempts
 
     @override
@@ -252,21 +271,23 @@ class RepeatedPageError(PaginationError):
 
 
 class ListChangedError(PaginationError):
-    """The total shrank, so offsets no longer mean what they did.
+    """The list has changed so that a walk cannot find its place again.
 
     Attributes:
-        before: The total before the request, or the number of items an export has stored.
-        after: The smaller total in the response.
+        offset: The offset from which on the list differs from what was read before, if known.
+        moment: The time of the visit that was read there, if known.
     """
 
-    def __init__(self, before: int, after: int) -> None:
-        super().__init__(f"the total shrank from {before} to {after}")
-        self.before = before
-        self.after = after
+    def __init__(
+        self, problem: str, *, offset: int | None = None, moment: datetime | None = None
+    ) -> None:
+        super().__init__(problem)
+        self.offset = offset
+        self.moment = moment
 
 
 class IncompleteListError(PaginationError):
-    """The pages ended, and their items do not add up to the total.
+    """The pages ended, and the server keeps claiming another total.
 
     Attributes:
         expected: The server's total.

@@ -2,10 +2,11 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Literal, Protocol, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, Protocol, TypeAlias
 
 import attrs
 import msgspec
+from typing_extensions import TypeVar
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -149,6 +150,10 @@ class Page(Protocol[T_co]):
         ...
 
 
+P = TypeVar("P", bound=Page[Any], default=Page[Any])
+P_co = TypeVar("P_co", bound=Page[Any], default=Page[Any], covariant=True)
+
+
 def _following_offset(offset: int, received: int, total: int) -> int | None:
     end = offset + received
     # An empty page has no successor even before the total, or a hand-written loop would request
@@ -165,8 +170,11 @@ class VisitPage:
         visits_type: Which visits these are.
         total: The server's count of visits across all pages.
         items: The visits on this page.
-        offset: Index of the first item.
+        offset: Index of the first item, in the list as it was when this page was read.
         page_size: Items per page, as the server reports it.
+        shift: By how many visits the list has shifted since the page before. If positive, so many
+            were inserted where the walk had already passed, and are not delivered; if negative,
+            so many were deleted there.
     """
 
     touchpoint: Touchpoint
@@ -175,6 +183,7 @@ class VisitPage:
     items: tuple[Visit, ...]
     offset: int
     page_size: int
+    shift: int = 0
 
     @property
     def next_offset(self) -> int | None:
@@ -189,12 +198,14 @@ class TouchpointPage:
     Attributes:
         total: Touchpoints in the experience.
         items: The touchpoints on this page.
-        offset: Index of the first item.
+        offset: Index of the first item, in the list as it was when this page was read.
+        shift: By how many touchpoints the list has shifted since the page before, as for visits.
     """
 
     total: int
     items: tuple[TouchpointSummary, ...]
     offset: int
+    shift: int = 0
 
     @property
     def next_offset(self) -> int | None:

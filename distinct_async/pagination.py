@@ -2,15 +2,16 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any, Generic
+from typing import Any, Generic, Self
 
 import attrs
+from attrs import evolve
 from typing_extensions import override
 
 from distinct_async._checks import instance_of, integer_from
-from distinct_async._walk import P_co, Source, Walk
-from distinct_async.errors import unwrap
-from distinct_async.models import T_co
+from distinct_async._walk import Source, Walk
+from distinct_async.errors import ConfigurationError, DistinctError, unwrap
+from distinct_async.models import P_co, T_co
 
 
 @attrs.frozen(eq=False, repr=False, kw_only=True)
@@ -26,6 +27,8 @@ class Pager(Generic[T_co, P_co]):
         name: What is listed, for the repr.
         source: Where the pages come from.
         offset: Index of the first item to deliver.
+        after: The item expected before it, which proves the place; None if it is unknown. If it
+            has moved, a walk starts after where it is now.
         limit: Maximum number of items to deliver; None for no limit.
         page_size: Items to request per page, or None for the server's default.
         prefetch: Maximum number of pages in flight or buffered ahead of the consumer.
@@ -37,6 +40,7 @@ class Pager(Generic[T_co, P_co]):
     name: str
     source: Source[P_co] = attrs.field(validator=instance_of(Source))
     offset: int = attrs.field(default=0, validator=integer_from(0))
+    after: T_co | None = None
     limit: int | None = attrs.field(
         default=None, validator=attrs.validators.optional(integer_from(0))
     )
@@ -49,6 +53,10 @@ class Pager(Generic[T_co, P_co]):
     def touchpoint_id(self) -> str | None:
         """The touchpoint whose visits are listed; None for a list of touchpoints."""
         return self.source.touchpoint_id
+
+    def __attrs_post_init__(self) -> None:
+        if self.after is not None and self.offset == 0:
+            raise ConfigurationError("offset must be at least 1 if after is given, got 0")
 
     @override
     def __repr__(self) -> str:
@@ -85,6 +93,27 @@ class Pager(Generic[T_co, P_co]):
             while (page := unwrap(await walk.next_page())) is not None:
                 yield page
 
+    def resume(self, error: DistinctError) -> Self:
+        """Return a pager of what a walk over this one did not deliver before it failed.
+
+        Its walks prove that they continue where the failed one ended, or find the place again if
+        the list has changed since.
+
+        Args:
+            error: What a walk over this pager raised.
+
+        Raises:
+            DistinctError: `error` itself, if it names no place to resume at.
+            ConfigurationError: `error` is from a walk over another list.
+        """
+        if error.touchpoint_id != self.touchpoint_id:
+            raise ConfigurationError(f"error must be from a walk over the {self.name}")
+        point = error.resume_point
+        if point is None:
+            raise error
+        limit = None if self.limit is None else self.limit - point.delivered
+        return evolve(self, offset=point.offset, after=point.after, limit=limit)
+
     async def collect(self) -> list[T_co]:
         """Return every item in a list.
 
@@ -100,6 +129,7 @@ def open_walk(pager: "Pager[Any, P_co]") -> Walk[P_co]:
     return Walk(
         pager.source,
         offset=pager.offset,
+        after=pager.after,
         limit=pager.limit,
         page_size=pager.page_size,
         prefetch=pager.prefetch,

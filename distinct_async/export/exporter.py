@@ -16,7 +16,6 @@ from distinct_async import (
     DistinctClient,
     DistinctError,
     FanOutError,
-    ListChangedError,
     TouchpointSummary,
     VisitPage,
     VisitsType,
@@ -228,8 +227,6 @@ class _Run:
         pager = self._plan.walk(touchpoint_id, offset=partition.rows)
         async with aclosing(pager.pages()) as pages:
             async for page in pages:
-                if page.total < page.offset:
-                    raise ListChangedError(page.offset, page.total)
                 self._remember(ExportedTouchpoint.from_page(touchpoint_id, page))
                 await self._store(page, partition)
                 self._advance(visits_fetched=len(page.items))

@@ -25,6 +25,8 @@ RANKS = {
     "_deadlines": 3,
     "_transport": 4,
     "_session": 5,
+    "_seam": 3,
+    "_place": 4,
     "_walk": 5,
     "pagination": 6,
     "_fanout": 7,

@@ -46,7 +46,7 @@ SAMPLES: list[DistinctError] = [
     DecodeError("expected a string", path="data.x", excerpt="7", retryable=True),
     PaginationError("odd"),
     RepeatedPageError(50, 0),
-    ListChangedError(10, 9),
+    ListChangedError("the list changed", offset=9),
     IncompleteListError(10, 5),
     ExportError("No space left on device", "/to/visits"),
 ]

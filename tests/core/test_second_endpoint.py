@@ -96,10 +96,6 @@ def gate_details(gate_id: str) -> Request[Gate]:
 # --- A client and a server of it
 
 
-def watch_nothing() -> Callable[[Any], int | None]:
-    return lambda _: None
-
-
 def scans(session: Session, gate_id: str, **options: Any) -> Pager[str, ScanPage]:
     async def fetch(offset: int, page_size: int | None) -> ScanPage | DistinctError:
         request = scan_page(gate_id, offset, page_size)
@@ -108,7 +104,6 @@ def scans(session: Session, gate_id: str, **options: Any) -> Pager[str, ScanPage
     source = Source(
         fetch=fetch,
         spawn=session.spawn,
-        make_watch=watch_nothing,
         experience_id="exp-9",
     )
     return Pager(name=f"scans of {gate_id}", source=source, **options)

@@ -6,6 +6,7 @@ Pagers, sources and fan-outs of the tests are constructed here alone.
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from typing import Any, TypeAlias
 
 import attrs
@@ -22,7 +23,7 @@ from distinct_async import (
     VisitsType,
 )
 from distinct_async._fanout import FanOut, Touchpoints
-from distinct_async._walk import Source, watch_touchpoints, watch_visits
+from distinct_async._walk import Source
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 DOOR = Touchpoint("tp-1", "Door", "door")
@@ -94,7 +95,6 @@ class ListServer:
         source = Source(
             fetch=self.fetch,
             spawn=spawn,
-            make_watch=watch_visits,
             touchpoint_id=self.touchpoint.id,
         )
         return Pager(
@@ -189,7 +189,7 @@ class TouchpointServer:
         return TouchpointPage(self.count, tuple(self.select(everything, offset, page_size)), offset)
 
     async def walk(self, page_size: int | None = None) -> list[str]:
-        source = Source(fetch=self.fetch, spawn=asyncio.create_task, make_watch=watch_touchpoints)
+        source = Source(fetch=self.fetch, spawn=asyncio.create_task, key=attrgetter("id"))
         pager: Pager[TouchpointSummary, TouchpointPage] = Pager(
             name="touchpoints", source=source, page_size=page_size
         )
@@ -197,8 +197,6 @@ class TouchpointServer:
 
 
 def pager_of(fetch: Callable[[int, int | None], Awaitable[Page[str]]]) -> Pager[str]:
-    """Return a pager of strings that accepts every page."""
-    source = Source[Page[str]](
-        fetch=fetch, spawn=asyncio.create_task, make_watch=lambda: lambda _: None
-    )
+    """Return a pager of strings."""
+    source = Source[Page[str]](fetch=fetch, spawn=asyncio.create_task)
     return Pager(name="strings", source=source)
