@@ -4,21 +4,25 @@ import logging
 import sys
 from collections import deque
 from collections.abc import Callable
+from operator import eq
 from typing import Any, Final, Generic
 
 import attrs
 
-from distinct_async._seam import Keys, cut_anywhere, cut_at_seam, is_shared
+from distinct_async._seam import Keys, cut_anywhere, cut_at_seam, guess_cut, is_shared
 from distinct_async.errors import IncompleteListError, ResumePoint
 from distinct_async.models import P
 
 _LOGGER: Final = logging.getLogger("distinct_async")
-# Items kept to prove the place; of longer pages, all are kept, because that copies nothing.
-_TAIL: Final = 32
+# Items kept at least to prove the place; of longer pages, two pages, because that copies nothing.
+_TAIL: Final = 64
+# Shared items where identical ones stand next to each other, and the page size that allows it.
+_WIDE: Final = 3
+_WIDE_FROM: Final = 8
 # Totals that must agree before the end of a list is believed, once they have disagreed.
 _AGREEING: Final = 5
 # Pages in a row that may bring nothing new.
-_PATIENCE: Final = 8
+PATIENCE: Final = 8
 # Times to take another look because the total shrank, although the pages fit.
 _DOUBTS: Final = 8
 
@@ -38,6 +42,8 @@ class Place(Generic[P]):
         left: Number of items that may still be delivered.
         total: The server's last count.
         idle: Number of pages in a row that brought nothing new.
+        delivered: Number of items delivered.
+        last_offset: The offset of the last accepted page.
     """
 
     def __init__(
@@ -53,28 +59,27 @@ class Place(Generic[P]):
         self.left = sys.maxsize if limit is None else limit
         self.total = 0
         self.idle = 0
+        self.last_offset = offset
         self._key = key
         self._name = name
         self._after = after
-        self._tail: Keys = () if after is None else self.keys((after,))
+        self._before: Keys = ()
+        self._latest: Keys = () if after is None else self.keys((after,))
         self._last_page: Keys = ()
-        self._last_offset = offset
-        self._delivered = 0
+        self.delivered = 0
         self._shift = 0
         self._started = False
         self._doubts = _DOUBTS
+        self._changed = self._repetitive = False
+        self._extra = 0
+        self._missing: Keys = ()
         self._peak = 0
-        self._totals: deque[int] = deque(maxlen=_PATIENCE)
-
-    @property
-    def provable(self) -> bool:
-        """Whether there is an item that proves the place."""
-        return bool(self._tail)
+        self._totals: deque[int] = deque(maxlen=PATIENCE)
 
     @property
     def resume_point(self) -> ResumePoint:
         """Where to resume."""
-        return ResumePoint(offset=self.reached, after=self._after, delivered=self._delivered)
+        return ResumePoint(offset=self.reached, after=self._after, delivered=self.delivered)
 
     def keys(self, items: tuple[Any, ...]) -> Keys:
         """Return what identifies each item."""
@@ -84,20 +89,42 @@ class Place(Generic[P]):
         """Return by how much the total has grown since the last accepted page."""
         return page.total - self.total if self._started else 0
 
-    def cut(self, page: P, *, located: bool) -> int | None:
+    @property
+    def _tail(self) -> Keys:
+        return (*self._before, *self._latest)
+
+    def next_overlap(self, size: int) -> int:
+        """Return how many items the next page, of this size, should share with those before it.
+
+        It is one, unless identical items stand next to each other: one of those does not show by
+        how much the list has shifted. While the list stands still, this may take one more request
+        in all.
+        """
+        if not self._latest:
+            return 0
+        spent = not self._changed and self._extra + _WIDE > size
+        if not self._repetitive or size < _WIDE_FROM or spent:
+            return 1
+        self._extra += _WIDE - 1
+        return _WIDE
+
+    def cut(self, page: P, *, located: bool, doubt: bool) -> int | None:
         """Return how many of a page's first items stand before the place; None if unclear.
 
         Args:
-            page: A page that was requested one item early.
-            located: Whether the place has just been located, so that the page itself is in doubt.
+            page: A page that was requested a little early.
+            located: Whether the place has just been located, so that the page must fit there.
+            doubt: Whether to take another look if the total shrank.
         """
-        if not self._tail:
+        if not self._latest:
             return 0
         keys, expected = self.keys(page.items), self.reached - page.offset
+        growth = self.growth(page)
+        if not growth and expected == 1 and keys and keys[0] == self._latest[-1]:
+            return 1
         if located:
             return expected if is_shared(self._tail, keys, expected) else None
-        growth = self.growth(page)
-        if growth < 0 and self._doubts:
+        if doubt and growth < 0 and expected == 1 and self._doubts:
             # The page may fit by chance, if one of several identical items stood at the seam.
             self._doubts -= 1
             return None
@@ -106,19 +133,36 @@ class Place(Generic[P]):
     def find_cut(self, page: P) -> int | None:
         """Return how many of the first items of any page stand before the place, or None."""
         keys, expected = self.keys(page.items), self.reached - page.offset
-        return cut_anywhere(self._tail, keys, expected=expected, growth=self.growth(page))
+        return cut_anywhere(
+            self._tail,
+            keys,
+            expected=expected,
+            growth=self.growth(page),
+            ends=page.offset + len(keys) >= page.total,
+        )
 
-    def find_repeated(self, page: P) -> int | None:
-        """Return the offset of the last accepted page if this one has the same items, or None."""
-        return self._last_offset if self.keys(page.items) == self._last_page else None
+    def is_shorter(self, page: P, cut: int) -> bool:
+        """Return whether the list ends with the page, and before the last delivered item."""
+        ends = page.offset + len(page.items) >= page.total
+        return ends and self.keys(page.items[cut - 1 : cut]) != self._latest[-1:]
+
+    def guess(self, page: P) -> int | None:
+        """Return the offset of the place if a page that does not show it gives a hint, or None."""
+        cut = guess_cut(self._tail, self.keys(page.items))
+        return None if cut is None else page.offset + cut
+
+    def is_last_page(self, page: P) -> bool:
+        """Return whether a page has the items of the last accepted one."""
+        return self.keys(page.items) == self._last_page
 
     def accept(self, page: P, cut: int) -> P | None:
         """Go on to the end of a page; return what to deliver of it, or None."""
+        cut = self._pass_missing(page, cut)
         shift = cut - (self.reached - page.offset)
         if shift:
             self._note_shift(shift)
         items = page.items[cut : cut + self.left]
-        self._remember(page, cut, items)
+        self._remember(page, cut, cut + len(items), shifted=shift != 0)
         # The first page is delivered even if it is empty, because it carries the total.
         if not items and self._started and not self._shift:
             return None
@@ -137,13 +181,13 @@ class Place(Generic[P]):
         """
         if not self.left or self.reached == self.total >= self._peak:
             return True
-        if not self._tail and self.reached > self.total:
+        if not self._latest and self.reached > self.total:
             # The walk began beyond the end.
             return True
         totals = [*self._totals]
         if len(totals) >= _AGREEING and {*totals[-_AGREEING:]} == {self.reached}:
             return True
-        if self.idle < _PATIENCE:
+        if self.idle < PATIENCE:
             return False
         return IncompleteListError(self.total, self.reached) if len({*totals}) == 1 else True
 
@@ -162,17 +206,47 @@ class Place(Generic[P]):
             passed,
         )
 
-    def _remember(self, page: P, cut: int, items: tuple[Any, ...]) -> None:
-        end = cut + len(items)
+    def _remember(self, page: P, cut: int, end: int, *, shifted: bool) -> None:
         keys = self.keys(page.items[:end])
-        self._tail = keys if len(keys) >= _TAIL else (*self._tail, *keys[cut:])[-_TAIL:]
-        self._last_page, self._last_offset = keys, page.offset
+        self._changed |= shifted or self.growth(page) != 0
+        self._extend_tail(keys, cut, refresh=shifted)
+        self._last_page, self.last_offset = keys, page.offset
         if end:
             self._after = page.items[end - 1]
         self.reached = page.offset + end
-        self.left -= len(items)
-        self.idle = 0 if items else self.idle + 1
-        self._delivered += len(items)
+        self.left -= end - cut
+        self.idle = 0 if end > cut else self.idle + 1
+        self.delivered += end - cut
         self.total = page.total
         self._peak = max(self._peak, page.total)
         self._totals.append(page.total)
+
+    def _pass_missing(self, page: P, cut: int) -> int:
+        """Return the cut after items that were delivered, then missing, and are there again."""
+        keys = self.keys(page.items)
+        returned = 0
+        while (
+            self._missing[returned:]
+            and keys[cut : cut + 1] == self._missing[returned : returned + 1]
+        ):
+            cut, returned = cut + 1, returned + 1
+        if cut < len(keys) or returned:
+            self._missing = ()
+        last = keys[cut - 1] if cut else None
+        if cut and self._latest and last != self._latest[-1] and last in self._tail:
+            tail = self._tail
+            self._missing = tail[len(tail) - tail[::-1].index(last) :]
+        return cut
+
+    def _extend_tail(self, keys: Keys, cut: int, *, refresh: bool) -> None:
+        added = keys[cut:]
+        if refresh and keys:
+            # The page shows what now precedes the place.
+            self._before, self._latest = (), keys
+        elif len(self._latest) < _TAIL:
+            self._latest += added
+        elif added:
+            self._before, self._latest = self._latest, added
+        # All of the first page is checked, and of the others, which are many, the ends.
+        checked = (keys[:2], keys[-2:]) if self._started else (keys,)
+        self._repetitive |= any(any(map(eq, part, part[1:])) for part in checked)

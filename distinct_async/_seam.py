@@ -5,8 +5,7 @@ the place that a walk has reached, the last delivered item at its end. To cut a 
 many of its first items stand before that place.
 """
 
-from collections.abc import Iterator
-from difflib import SequenceMatcher
+from difflib import Match, SequenceMatcher
 from typing import Any, Final, TypeAlias
 
 Keys: TypeAlias = tuple[Any, ...]
@@ -46,25 +45,30 @@ def _ends_with(tail: Keys, items: Keys, count: int) -> bool:
 
 
 def _is_repetitive(tail: Keys, items: Keys, expected: int) -> bool:
-    """Whether identical items stand next to each other at the seam, so that a shift may hide."""
-    return tail[-2:-1] == tail[-1:] or items[expected : expected + 1] == tail[-1:]
+    """Whether the shared items are identical to a neighbour, so that a shift may go unnoticed."""
+    shared = {*items[:expected]}
+    return len(shared) == 1 and not shared.isdisjoint(
+        (*tail[-expected - 1 : -expected], *items[expected : expected + 1])
+    )
 
 
-def cut_anywhere(tail: Keys, items: Keys, *, expected: int, growth: int) -> int | None:
+def cut_anywhere(
+    tail: Keys, items: Keys, *, expected: int, growth: int, ends: bool = False
+) -> int | None:
     """Return where to cut a page, wherever the place is in it; None if that is unclear.
 
-    Arguments are those of `cut_at_seam`; here `expected` may lie outside the page.
+    Arguments are those of `cut_at_seam`; here `expected` may lie outside the page, and `ends` says
+    that the list ends with the page.
     """
     exact, partial = _runs(tail, items)
     if exact:
         return exact[0] if len(exact) == 1 else (expected if expected in exact else None)
+    edited = _edited_runs(tail, items, growth=growth, ends=ends)
     # If the place has moved by as much as the total, one item is proof enough.
     needed = {expected + growth: 1}
-    enough = min(_ENOUGH, len(tail))
-    for scores in (partial, _edited_runs(tail, items)):
-        good = {cut: score for cut, score in scores.items() if score >= needed.get(cut, enough)}
-        best = [cut for cut, score in good.items() if score == max(good.values())]
-        if len(best) == 1:
+    for scores in (partial, edited):
+        best = [cut for cut, score in scores.items() if score == max(scores.values())]
+        if len(best) == 1 and scores[best[0]] >= needed.get(best[0], min(_ENOUGH, len(tail))):
             return best[0]
     return None
 
@@ -92,36 +96,66 @@ def _runs(tail: Keys, items: Keys) -> tuple[list[int], dict[int, int]]:
     return exact, partial
 
 
-def _edited_runs(tail: Keys, items: Keys) -> dict[int, int]:
+def _edited_runs(tail: Keys, items: Keys, *, growth: int, ends: bool) -> dict[int, int]:
     """Score cuts of a page in which items of the tail were deleted, or others inserted.
 
-    The score is the number of items that agree, less those on one side only.
+    The score is the number of items that agree, less the edits that explain the others.
     """
-    matcher = SequenceMatcher(None, tail, items, autojunk=False)
     scores: dict[int, int] = {}
     score = tail_end = page_end = 0
-    for start, cut, size in matcher.get_matching_blocks()[:-1]:
-        score = size + max(0, score - (start - tail_end) - (cut - page_end))
-        tail_end, page_end = start + size, cut + size
-        scores[page_end] = score - (len(tail) - tail_end)
+    for block in _matching_blocks(tail, items):
+        deleted, inserted = block.a - tail_end, block.b - page_end
+        # The growth of the total explains as many insertions, all at once.
+        edits = deleted + max(inserted - max(0, growth), min(inserted, 1))
+        score = block.size + max(0, score - edits)
+        tail_end, page_end = block.a + block.size, block.b + block.size
+        missing = tail[tail_end:]
+        if _seem_deleted(missing, items[page_end:], growth=growth, ends=ends):
+            scores[page_end] = score - len(missing)
     return scores
 
 
-def probe_offsets(reached: int, size: int, growth: int) -> Iterator[int]:
-    """Yield the offsets at which to look for the place, the likeliest first.
+def _seem_deleted(missing: Keys, following: Keys, *, growth: int, ends: bool) -> bool:
+    """Whether the tail's last items were deleted, rather than moved on by insertions."""
+    if not missing:
+        return True
+    enough = ends or len(following) >= _ENOUGH + max(0, growth)
+    return enough and {*missing}.isdisjoint(following)
+
+
+def _matching_blocks(tail: Keys, items: Keys) -> list[Match]:
+    matcher = SequenceMatcher(None, tail, items, autojunk=False)
+    return matcher.get_matching_blocks()[:-1]
+
+
+def guess_cut(tail: Keys, items: Keys) -> int | None:
+    """Return where the place should be, counted from a page that only shows what precedes it."""
+    blocks = _matching_blocks(tail, items)
+    if not blocks or sum(block.size for block in blocks) < min(_ENOUGH, len(items)):
+        return None
+    last = blocks[-1]
+    return last.b + len(tail) - last.a
+
+
+def context_size(size: int) -> int:
+    """Return how many items of a page of this size should stand before the place.
+
+    They prove the place; the others show whether it is the last one that could be meant.
+    """
+    return max(1, size * 3 // 4)
+
+
+def probe_offsets(reached: int, size: int, growth: int) -> list[int]:
+    """Return the offsets at which to look for the place, the likeliest first.
 
     Args:
         reached: Where it was.
         size: Items per page.
         growth: By how much the total has grown since.
     """
-    # Most of the page is context that proves the place.
-    centre = reached - max(1, size * 3 // 4)
-    step = max(1, size - 1)
-    if abs(growth) > size // 4:
-        yield centre + growth
-    yield centre
+    centre = reached - context_size(size)
+    steps = [distance * max(1, size - 1) for distance in range(1, _PROBES + 1)]
     towards = 1 if growth > 0 else -1
-    for distance in range(1, _PROBES + 1):
-        yield centre + towards * distance * step
-        yield centre - towards * distance * step
+    around = [centre + sign * step for step in steps for sign in (towards, -towards)]
+    jump = [centre + growth] if abs(growth) > size // 4 else []
+    return [*jump, centre, *around]

@@ -14,29 +14,25 @@ import asyncio
 import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
-from operator import attrgetter
 from typing import Any, Final, Generic
 
 import attrs
 
-from distinct_async._place import Place
-from distinct_async._seam import probe_offsets
+from distinct_async._place import PATIENCE, Place
+from distinct_async._search import Found, Search, is_beyond_the_end, place_lost
 from distinct_async.errors import (
     ClientClosedError,
     DistinctError,
     ListChangedError,
     RepeatedPageError,
-    StatusError,
     in_context,
 )
 from distinct_async.models import P, P_co
 
 # Searches for the place without anything new in between.
 _SEARCHES: Final = 4
-# Identical pages from other offsets that show that the server ignores the offset.
-_REPETITIONS: Final = 2
-# Statuses that answer an offset beyond the end of a list.
-_BEYOND_THE_END: Final = frozenset({400, 404, 416})
+# A page has room for a shared item and a new one.
+_SMALLEST_PAGE: Final = 2
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -67,12 +63,12 @@ class _Run(Generic[P_co]):
     Attributes:
         pages: The pages.
         error: The error.
-        cut: Where to cut the only page, if it is the result of a search.
+        found: The result of a search, which has no other pages.
     """
 
     pages: list[Any]
     error: DistinctError | None = None
-    cut: int | None = None
+    found: Found[P_co] | None = None
 
 
 @attrs.define(eq=False, repr=False)
@@ -134,13 +130,12 @@ class Walk(Generic[P]):
         self._prefetch = prefetch
         self._stride = 0
         self._window = 1
-        self._searches = 0
         self._pending: deque[_Pending[P]] = deque()
         self._dropped: list[asyncio.Task[Any]] = []
         self._ready: deque[P] = deque()
         self._error: DistinctError | None = None
         if limit != 0:
-            self._begin(self._fetch_range(offset, offset + 1), offset, offset + 1)
+            self._begin(offset, offset + 1)
 
     @property
     def ready(self) -> bool:
@@ -194,9 +189,11 @@ class Walk(Generic[P]):
             self._fail(ClientClosedError("the client was closed during the walk"))
             return
         run = pending.task.result()
+        if run.found is not None:
+            self._deliver(run.found.page, run.found.cut)
+            self._keep_useful_ranges()
         for page in run.pages[pending.accepted :]:
-            # A search has found out where to cut its page.
-            cut = self._place.cut(page, located=pending.located) if run.cut is None else run.cut
+            cut = self._place.cut(page, located=pending.located, doubt=not self._place.idle)
             if cut is None:
                 self._find_place(pending, page)
                 return
@@ -204,21 +201,17 @@ class Walk(Generic[P]):
             pending.accepted += 1
         if run.error is not None:
             self._accept_error(run.error, pending)
-        elif run.cut is not None:
-            self._keep_useful_ranges()
         self._window = min(self._window * 2, self._prefetch)
         self._plan()
 
     def _deliver(self, page: P, cut: int) -> None:
         delivered = self._place.accept(page, cut)
-        if delivered is None:
-            return
-        self._ready.append(delivered)
-        if delivered.items:
-            self._searches = 0
+        if delivered is not None:
+            self._ready.append(delivered)
 
     def _accept_error(self, error: DistinctError, pending: _Pending[P]) -> None:
-        if _is_beyond_the_end(error) and self._place.provable and not self._searches:
+        beyond = bool(self._place.delivered) and is_beyond_the_end(error)
+        if beyond and not pending.is_search and self._place.idle < PATIENCE:
             # The list may have become shorter than the offset.
             self._find_place(pending, None)
         else:
@@ -234,20 +227,17 @@ class Walk(Generic[P]):
             next_offset=self._place.reached if placed else None,
         )
 
-    def _find_place(self, pending: _Pending[P], page: P | None) -> None:
+    def _find_place(self, pending: _Pending[P], seen: P | None) -> None:
         """Search for the place before going on with a range, whose next page does not fit."""
         if pending.located:
             # The page is older than the place found, so fetch it again.
-            reached = self._place.reached
-            self._begin(self._fetch_range(reached, pending.end), reached, pending.end, first=True)
-        elif self._searches == _SEARCHES:
-            self._fail(_place_lost(), placed=False)
+            self._begin(self._place.reached, pending.end, first=True)
+        elif self._place.idle >= PATIENCE:
+            self._fail(place_lost(), placed=False)
         else:
-            self._searches += 1
             pending.located = True
             self._pending.appendleft(pending)
-            start = pending.start
-            self._begin(self._search(page), start, start, first=True)
+            self._spawn(self._search(seen), pending.start, pending.start, first=True)
             self._pending[0].is_search = True
 
     def _keep_useful_ranges(self) -> None:
@@ -259,8 +249,7 @@ class Walk(Generic[P]):
                 self._drop(pending.task)
         self._planned = self._pending[-1].end if self._pending else reached
         if self._pending and self._pending[0].start > reached:
-            start = self._pending[0].start
-            self._begin(self._fetch_range(reached, start), reached, start, first=True)
+            self._begin(reached, self._pending[0].start, first=True)
 
     def _drop(self, task: asyncio.Task[Any]) -> None:
         task.cancel()
@@ -271,13 +260,12 @@ class Walk(Generic[P]):
         place = self._place
         while self._error is None and len(self._pending) + len(self._ready) < self._window:
             start = self._planned if self._pending else place.reached
-            # One item of each page is the one it shares with the page before.
-            end = min(start + max(1, self._stride - 1), place.total, place.reached + place.left)
-            if end <= start or (place.idle and not self._pending):
+            stop = min(place.total, place.reached + place.left)
+            if start >= stop or (place.idle and not self._pending):
                 if self._pending or self._is_over():
                     return
-                end = start + 1
-            self._begin(self._fetch_range(start, end), start, end)
+                stop = start + 1
+            self._begin(start, stop)
 
     def _is_over(self) -> bool:
         over = self._place.is_over()
@@ -285,7 +273,13 @@ class Walk(Generic[P]):
             self._fail(over)
         return over is not False
 
-    def _begin(
+    def _begin(self, start: int, stop: int, *, first: bool = False) -> None:
+        """Fetch one page's worth of a range, or all of it if it is the first."""
+        overlap = self._place.next_overlap(self._stride)
+        end = stop if first else min(stop, start + max(1, self._stride - overlap))
+        self._spawn(self._fetch_range(start - overlap, start, end), start, end, first=first)
+
+    def _spawn(
         self, work: Coroutine[Any, Any, _Run[P]], start: int, end: int, *, first: bool = False
     ) -> None:
         task = self._source.spawn(work)
@@ -297,15 +291,12 @@ class Walk(Generic[P]):
             self._pending.append(_Pending(start, end, task))
             self._planned = end
 
-    async def _fetch_range(self, start: int, end: int) -> _Run[P]:
+    async def _fetch_range(self, offset: int, start: int, end: int) -> _Run[P]:
         """Fetch the pages from `start` to `end`, with more requests where pages are short."""
         pages: list[P] = []
         stop = self._place.reached + self._place.left
-        offset = start - self._place.provable
         while True:
-            page = await self._fetch_page(offset, start, stop)
-            if not isinstance(page, DistinctError) and offset < start:
-                page = await self._add_next_item(page)
+            page = await self._fetch_seam(offset, start, stop)
             if isinstance(page, DistinctError):
                 return _Run(pages, page)
             pages.append(page)
@@ -314,64 +305,32 @@ class Walk(Generic[P]):
                 return _Run(pages)
             start, offset = reached, reached - 1
 
-    async def _add_next_item(self, page: P) -> P | DistinctError:
-        """Add the next item to a page if the server returns single items, which share none."""
-        following = page.offset + 1
-        if self._stride != 1 or len(page.items) != 1 or following >= page.total:
+    async def _fetch_seam(self, offset: int, start: int, stop: int) -> P | DistinctError:
+        """Fetch a page that shares its first items, up to `start`, with the page before."""
+        page = await self._fetch_page(offset, start, stop)
+        if isinstance(page, DistinctError) or offset == start:
             return page
-        added = await self._fetch_page(following, following, following + 1)
+        if self._stride != 1 or len(page.items) != 1 or start >= page.total:
+            return page
+        # The server returns single items, which leave no room for a shared one. Read the next item
+        # first, since the list may shift before the shared item is read again.
+        added = await self._fetch_page(start, start, start + 1)
         if isinstance(added, DistinctError):
-            return page if _is_beyond_the_end(added) else added
-        # Read again, because the list may have shifted before the next item was read.
-        page_again = await self._fetch_page(page.offset, page.offset, following)
+            return page if is_beyond_the_end(added) else added
+        page_again = await self._fetch_page(offset, offset, start)
         if isinstance(page_again, DistinctError):
             return page_again
         return attrs.evolve(page_again, items=page_again.items + added.items)  # type: ignore[misc]
 
     async def _search(self, seen: P | None) -> _Run[P]:
-        """Fetch pages until one shows where the place is now."""
-        place, repeated = self._place, 0
-        found: P | None = None
-        total, growth = (seen.total, place.growth(seen)) if seen else (place.total, 0)
-        tried: set[int] = set()
-        for probe in probe_offsets(place.reached, self._stride, growth):
-            offset = max(0, min(probe, total - 1))
-            if offset in tried:
-                continue
-            tried.add(offset)
-            page = await self._fetch_page(offset, offset + 1, sys.maxsize)
-            if isinstance(page, DistinctError):
-                return _Run([], page)
-            total = page.total
-            if seen is not None and self._is_repeated(seen, page):
-                repeated += 1
-                if repeated == _REPETITIONS:
-                    returned = place.find_repeated(seen)
-                    return _Run(
-                        [], RepeatedPageError(seen.offset, offset if returned is None else returned)
-                    )
-                continue
-            found = page if found is None else self._join(found, page)
-            cut = place.find_cut(found)
-            if cut is not None:
-                return _Run([found], cut=cut)
-        return _Run([], _place_lost())
+        def fetch(offset: int) -> Awaitable[P | DistinctError]:
+            return self._fetch_seam(offset, offset + 1, sys.maxsize)
 
-    def _is_repeated(self, seen: P, page: P) -> bool:
-        """Whether a page from another offset has the same items, not all of them identical."""
-        keys = self._place.keys(seen.items)
-        return (
-            page.offset != seen.offset and keys == self._place.keys(page.items) and len({*keys}) > 1
-        )
-
-    def _join(self, found: P, page: P) -> P:
-        """Return two pages as one if they share an item, else the second."""
-        first, second = sorted((found, page), key=attrgetter("offset"))
-        shared = first.offset + len(first.items) - second.offset
-        keys = self._place.keys(first.items)
-        if shared < 1 or keys[-shared:] != self._place.keys(second.items[:shared]):
-            return page
-        return attrs.evolve(page, items=first.items + second.items[shared:], offset=first.offset)  # type: ignore[misc]
+        size = max(self._stride, _SMALLEST_PAGE)
+        outcome = await Search(self._place, fetch, size=size, seen=seen).run()
+        if isinstance(outcome, DistinctError):
+            return _Run([], outcome)
+        return _Run([], found=outcome)
 
     async def _fetch_page(self, offset: int, start: int, stop: int) -> P | DistinctError:
         size = self._page_size
@@ -388,14 +347,6 @@ class Walk(Generic[P]):
             page = attrs.evolve(page, items=(), offset=offset)  # type: ignore[misc]
         self._stride = max(self._stride, len(page.items))
         return page
-
-
-def _is_beyond_the_end(error: DistinctError) -> bool:
-    return isinstance(error, StatusError) and error.status in _BEYOND_THE_END
-
-
-def _place_lost() -> ListChangedError:
-    return ListChangedError("the list changed so much that the walk cannot find its place again")
 
 
 async def _wait_until_done(task: asyncio.Task[Any]) -> None:

@@ -27,6 +27,7 @@ RANKS = {
     "_session": 5,
     "_seam": 3,
     "_place": 4,
+    "_search": 4.5,
     "_walk": 5,
     "pagination": 6,
     "_fanout": 7,

@@ -1,0 +1,138 @@
+"""The search for a walk's place in a list that has shifted."""
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from operator import attrgetter
+from typing import Final, Generic
+
+import attrs
+
+from distinct_async._place import Place
+from distinct_async._seam import context_size, probe_offsets
+from distinct_async.errors import DistinctError, ListChangedError, RepeatedPageError, StatusError
+from distinct_async.models import P
+
+# Requests of one search, and of those, answers that the offset is beyond the end.
+_PROBES: Final = 9
+_MISSES: Final = 3
+# Times to read again what says that the list has become shorter.
+_CONFIRMATIONS: Final = 3
+_BEYOND_THE_END: Final = frozenset({400, 404, 416})
+
+
+@attrs.frozen(eq=False)
+class Found(Generic[P]):
+    """Where the place is now.
+
+    Attributes:
+        page: A page that shows it, joined from several if need be.
+        cut: How many of the page's first items stand before the place.
+    """
+
+    page: P
+    cut: int
+
+
+def is_beyond_the_end(error: DistinctError) -> bool:
+    """Return whether an error may mean that the offset is beyond the end of the list."""
+    return isinstance(error, StatusError) and error.status in _BEYOND_THE_END
+
+
+def place_lost() -> ListChangedError:
+    """Return the error for a place that cannot be found."""
+    return ListChangedError("the list changed so much that the walk cannot find its place again")
+
+
+class Search(Generic[P]):
+    """One search, by a few requests around the place where the walk was.
+
+    Args:
+        place: The place.
+        fetch: Returns the page at an offset, or an error.
+        size: Items per page.
+        seen: The page that did not fit; None if there was an error in its stead.
+    """
+
+    def __init__(
+        self,
+        place: Place[P],
+        fetch: Callable[[int], Awaitable[P | DistinctError]],
+        *,
+        size: int,
+        seen: P | None,
+    ) -> None:
+        self._place = place
+        self._fetch = fetch
+        self._seen = seen
+        self._size = size
+        total, growth = (seen.total, place.growth(seen)) if seen else (place.total, 0)
+        self._last = total - 1
+        self._probes = deque(probe_offsets(place.reached, size, growth))
+        self._tried: set[int] = set()
+        self._joined: P | None = None
+        self._confirmations = _CONFIRMATIONS
+
+    async def run(self) -> Found[P] | DistinctError:
+        """Return where the place is, or why it cannot be found."""
+        misses: list[DistinctError] = []
+        while self._probes and len(self._tried) < _PROBES and len(misses) < _MISSES:
+            offset = max(0, min(self._probes.popleft(), self._last))
+            if offset in self._tried:
+                continue
+            self._tried.add(offset)
+            page = await self._fetch(offset)
+            if not isinstance(page, DistinctError):
+                outcome = self._look_at(page)
+                if outcome is not None:
+                    return outcome
+            elif is_beyond_the_end(page):
+                misses.append(page)
+                self._last = offset - 1
+            else:
+                return page
+        return misses[-1] if len(misses) == _MISSES else place_lost()
+
+    def _look_at(self, page: P) -> Found[P] | RepeatedPageError | None:
+        place, seen = self._place, self._seen
+        if seen is not None and self._is_repeated(seen, page):
+            return RepeatedPageError(seen.offset, place.last_offset)
+        self._last = page.total - 1
+        self._joined = page if self._joined is None else self._join(self._joined, page)
+        cut = place.find_cut(self._joined)
+        if cut is not None:
+            if self._confirmations and place.is_shorter(self._joined, cut):
+                # The server may be a replica that has not caught up.
+                self._read_again(page.offset)
+                return None
+            return Found(self._joined, cut)
+        guess = place.guess(page)
+        if guess is not None:
+            self._probes.appendleft(guess - context_size(self._size))
+        return None
+
+    def _read_again(self, offset: int) -> None:
+        self._confirmations -= 1
+        self._joined = None
+        self._tried.discard(offset)
+        self._probes.appendleft(offset)
+
+    def _is_repeated(self, seen: P, page: P) -> bool:
+        """Whether both pages are the last accepted one again, although nothing grew."""
+        place = self._place
+        return (
+            page.offset not in (seen.offset, place.last_offset)
+            and seen.offset != place.last_offset
+            and place.total == seen.total == page.total
+            and place.is_last_page(seen)
+            and place.is_last_page(page)
+        )
+
+    def _join(self, joined: P, page: P) -> P:
+        """Return two pages as one if they share items, else the second."""
+        first, second = sorted((joined, page), key=attrgetter("offset"))
+        keys = self._place.keys(first.items)
+        shared = first.offset + len(keys) - second.offset
+        if shared < 1 or keys[-shared:] != self._place.keys(second.items[:shared]):
+            return page
+        items = first.items + second.items[shared:]
+        return attrs.evolve(page, items=items, offset=first.offset)  # type: ignore[misc]
