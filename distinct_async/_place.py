@@ -77,6 +77,11 @@ class Place(Generic[P]):
         self._totals: deque[int] = deque(maxlen=PATIENCE)
 
     @property
+    def is_known(self) -> bool:
+        """Whether there is an item that proves the place."""
+        return bool(self._latest)
+
+    @property
     def resume_point(self) -> ResumePoint:
         """Where to resume."""
         return ResumePoint(offset=self.reached, after=self._after, delivered=self.delivered)
@@ -152,8 +157,10 @@ class Place(Generic[P]):
         return None if cut is None else page.offset + cut
 
     def is_last_page(self, page: P) -> bool:
-        """Return whether a page has the items of the last accepted one."""
-        return self.keys(page.items) == self._last_page
+        """Return whether a page has the items of the last accepted one, as far as both go."""
+        keys = self.keys(page.items)
+        both = min(len(keys), len(self._last_page))
+        return both > 1 and keys[:both] == self._last_page[:both]
 
     def accept(self, page: P, cut: int) -> P | None:
         """Go on to the end of a page; return what to deliver of it, or None."""

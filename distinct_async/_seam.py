@@ -68,8 +68,8 @@ def cut_anywhere(
     needed = {expected + growth: 1}
     for scores in (partial, edited):
         best = [cut for cut, score in scores.items() if score == max(scores.values())]
-        if len(best) == 1 and scores[best[0]] >= needed.get(best[0], min(_ENOUGH, len(tail))):
-            return best[0]
+        if best and scores[best[0]] >= needed.get(best[0], min(_ENOUGH, len(tail))):
+            return best[0] if len(best) == 1 else None
     return None
 
 

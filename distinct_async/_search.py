@@ -65,8 +65,8 @@ class Search(Generic[P]):
         self._fetch = fetch
         self._seen = seen
         self._size = size
-        total, growth = (seen.total, place.growth(seen)) if seen else (place.total, 0)
-        self._last = total - 1
+        growth = place.growth(seen) if seen else 0
+        self._last = max(place.total, place.total + growth) - 1
         self._probes = deque(probe_offsets(place.reached, size, growth))
         self._tried: set[int] = set()
         self._joined: P | None = None
@@ -96,7 +96,8 @@ class Search(Generic[P]):
         place, seen = self._place, self._seen
         if seen is not None and self._is_repeated(seen, page):
             return RepeatedPageError(seen.offset, place.last_offset)
-        self._last = page.total - 1
+        if not page.items:
+            self._last = page.offset - 1
         self._joined = page if self._joined is None else self._join(self._joined, page)
         cut = place.find_cut(self._joined)
         if cut is not None:

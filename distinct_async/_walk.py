@@ -11,85 +11,41 @@ Offsets are the server's, as of the last accepted page.
 """
 
 import asyncio
-import sys
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, Final, Generic
 
 import attrs
 
 from distinct_async._place import PATIENCE, Place
+from distinct_async._reading import Range, Reader, Run, Source
 from distinct_async._search import Found, Search, is_beyond_the_end, place_lost
-from distinct_async.errors import (
-    ClientClosedError,
-    DistinctError,
-    ListChangedError,
-    RepeatedPageError,
-    in_context,
-)
-from distinct_async.models import P, P_co
+from distinct_async.errors import ClientClosedError, DistinctError, ListChangedError, in_context
+from distinct_async.models import P
 
-# Searches for the place without anything new in between.
-_SEARCHES: Final = 4
 # A page has room for a shared item and a new one.
 _SMALLEST_PAGE: Final = 2
-
-
-@attrs.frozen(eq=False, kw_only=True)
-class Source(Generic[P_co]):
-    """Where a walk's pages come from.
-
-    Attributes:
-        fetch: Returns the page at an offset, or an error. The second argument is the number of
-            items to request; None leaves it to the server.
-        spawn: Runs a coroutine in a task that is cancelled if the walk is abandoned, or returns
-            why it cannot.
-        key: Returns what identifies an item; None if items identify themselves.
-        touchpoint_id: The touchpoint, for errors.
-        experience_id: The experience, for errors.
-    """
-
-    fetch: Callable[[int, int | None], Awaitable[P_co | DistinctError]]
-    spawn: Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any] | DistinctError]
-    key: Callable[[Any], Any] | None = None
-    touchpoint_id: str | None = None
-    experience_id: str | None = None
-
-
-@attrs.frozen(eq=False, repr=False)
-class _Run(Generic[P_co]):
-    """Consecutive pages, and the error that kept the next one from being fetched.
-
-    Attributes:
-        pages: The pages.
-        error: The error.
-        found: The result of a search, which has no other pages.
-    """
-
-    pages: list[Any]
-    error: DistinctError | None = None
-    found: Found[P_co] | None = None
+# Pages in a row without anything new after which the ranges ahead are taken to lie beyond the end.
+_BARREN: Final = 2
 
 
 @attrs.define(eq=False, repr=False)
-class _Pending(Generic[P_co]):
-    """A range whose pages are being fetched.
+class _Pending(Generic[P]):
+    """A range that is being read, or a search for the place before one.
 
     Attributes:
         start: The offset of its first item.
         end: The offset after its last item.
-        task: Fetches the pages.
+        task: Returns the run of pages, or the result of the search.
         accepted: Number of pages already accepted.
         located: Whether the place was searched for because of the page after those.
-        is_search: Whether the task searches for the place instead.
     """
 
     start: int
     end: int
-    task: asyncio.Task[_Run[P_co]]
+    task: asyncio.Task[Run[P] | Found[P] | DistinctError]
     accepted: int = 0
     located: bool = False
-    is_search: bool = False
 
 
 class Walk(Generic[P]):
@@ -126,9 +82,8 @@ class Walk(Generic[P]):
         )
         # Pages up to here are being fetched.
         self._planned = offset
-        self._page_size = page_size
+        self._reader: Reader[P] = Reader(source, page_size)
         self._prefetch = prefetch
-        self._stride = 0
         self._window = 1
         self._pending: deque[_Pending[P]] = deque()
         self._dropped: list[asyncio.Task[Any]] = []
@@ -170,7 +125,7 @@ class Walk(Generic[P]):
     def settle(self) -> None:
         """Accept the next page if it has arrived, and request what the window has room for."""
         while not self._ready and (head := self.head) is not None and head.done():
-            self._accept_run(self._pending.popleft())
+            self._accept(self._pending.popleft())
 
     async def aclose(self) -> None:
         """Cancel what is in flight, and wait until it has ended."""
@@ -184,38 +139,44 @@ class Walk(Generic[P]):
             task.cancel()
         return tasks + [task for task in self._dropped if not task.done()]
 
-    def _accept_run(self, pending: _Pending[P]) -> None:
+    def _accept(self, pending: _Pending[P]) -> None:
         if pending.task.cancelled():
             self._fail(ClientClosedError("the client was closed during the walk"))
             return
-        run = pending.task.result()
-        if run.found is not None:
-            self._deliver(run.found.page, run.found.cut)
-            self._keep_useful_ranges()
+        outcome = pending.task.result()
+        if isinstance(outcome, DistinctError):
+            # The list has shifted, so the offset that the walk had reached means nothing now.
+            self._fail(outcome, placed=False)
+        elif isinstance(outcome, Found):
+            self._deliver(outcome.page, outcome.cut)
+        elif not self._accept_run(pending, outcome):
+            return
+        self._keep_useful_ranges()
+        self._window = min(self._window * 2, self._prefetch)
+        self._plan()
+
+    def _accept_run(self, pending: _Pending[P], run: Run[P]) -> bool:
+        """Accept pages until one does not fit; return whether all did."""
         for page in run.pages[pending.accepted :]:
             cut = self._place.cut(page, located=pending.located, doubt=not self._place.idle)
             if cut is None:
                 self._find_place(pending, page)
-                return
+                return False
             self._deliver(page, cut)
             pending.accepted += 1
-        if run.error is not None:
-            self._accept_error(run.error, pending)
-        self._window = min(self._window * 2, self._prefetch)
-        self._plan()
+        if run.error is None:
+            return True
+        if self._place.delivered and self._place.idle < PATIENCE and is_beyond_the_end(run.error):
+            # The list may have become shorter than the offset.
+            self._find_place(pending, None)
+            return False
+        self._fail(run.error)
+        return True
 
     def _deliver(self, page: P, cut: int) -> None:
         delivered = self._place.accept(page, cut)
         if delivered is not None:
             self._ready.append(delivered)
-
-    def _accept_error(self, error: DistinctError, pending: _Pending[P]) -> None:
-        beyond = bool(self._place.delivered) and is_beyond_the_end(error)
-        if beyond and not pending.is_search and self._place.idle < PATIENCE:
-            # The list may have become shorter than the offset.
-            self._find_place(pending, None)
-        else:
-            self._fail(error, placed=not pending.is_search)
 
     def _fail(self, error: DistinctError, *, placed: bool = True) -> None:
         if not isinstance(error, ListChangedError):
@@ -237,19 +198,21 @@ class Walk(Generic[P]):
         else:
             pending.located = True
             self._pending.appendleft(pending)
-            self._spawn(self._search(seen), pending.start, pending.start, first=True)
-            self._pending[0].is_search = True
+            size = max(self._reader.stride, _SMALLEST_PAGE)
+            search = Search(self._place, self._reader.probe, size=size, seen=seen)
+            self._spawn(search.run(), pending.start, pending.start, first=True)
 
     def _keep_useful_ranges(self) -> None:
-        """Drop the ranges that the place found lies behind, and fill the gap before the others."""
-        reached, total = self._place.reached, self._place.total
+        """Drop ranges behind the place or beyond the end, and fill the gap before the others."""
+        place = self._place
+        barren = place.idle >= _BARREN
         for pending in [*self._pending]:
-            if pending.end <= reached or pending.start >= total:
+            if barren or pending.end <= place.reached or pending.start >= place.total:
                 self._pending.remove(pending)
                 self._drop(pending.task)
-        self._planned = self._pending[-1].end if self._pending else reached
-        if self._pending and self._pending[0].start > reached:
-            self._begin(reached, self._pending[0].start, first=True)
+        self._planned = self._pending[-1].end if self._pending else place.reached
+        if self._error is None and self._pending and self._pending[0].start > place.reached:
+            self._begin(place.reached, self._pending[0].start, first=True)
 
     def _drop(self, task: asyncio.Task[Any]) -> None:
         task.cancel()
@@ -258,7 +221,8 @@ class Walk(Generic[P]):
     def _plan(self) -> None:
         """Fill the window with ranges that are known to exist."""
         place = self._place
-        while self._error is None and len(self._pending) + len(self._ready) < self._window:
+        window = self._window if place.is_known else 1
+        while self._error is None and len(self._pending) + len(self._ready) < window:
             start = self._planned if self._pending else place.reached
             stop = min(place.total, place.reached + place.left)
             if start >= stop or (place.idle and not self._pending):
@@ -274,13 +238,21 @@ class Walk(Generic[P]):
         return over is not False
 
     def _begin(self, start: int, stop: int, *, first: bool = False) -> None:
-        """Fetch one page's worth of a range, or all of it if it is the first."""
-        overlap = self._place.next_overlap(self._stride)
-        end = stop if first else min(stop, start + max(1, self._stride - overlap))
-        self._spawn(self._fetch_range(start - overlap, start, end), start, end, first=first)
+        """Read one page's worth of a range, or all of it if it comes before the others."""
+        place, stride = self._place, self._reader.stride
+        overlap = place.next_overlap(stride)
+        end = stop if first else min(stop, start + max(1, stride - overlap))
+        wanted = Range(
+            offset=start - overlap,
+            start=start,
+            end=end,
+            stop=place.reached + place.left,
+            is_reread=place.idle > 0,
+        )
+        self._spawn(self._reader.read(wanted), start, end, first=first)
 
     def _spawn(
-        self, work: Coroutine[Any, Any, _Run[P]], start: int, end: int, *, first: bool = False
+        self, work: Coroutine[Any, Any, Any], start: int, end: int, *, first: bool = False
     ) -> None:
         task = self._source.spawn(work)
         if isinstance(task, DistinctError):
@@ -290,63 +262,6 @@ class Walk(Generic[P]):
         else:
             self._pending.append(_Pending(start, end, task))
             self._planned = end
-
-    async def _fetch_range(self, offset: int, start: int, end: int) -> _Run[P]:
-        """Fetch the pages from `start` to `end`, with more requests where pages are short."""
-        pages: list[P] = []
-        stop = self._place.reached + self._place.left
-        while True:
-            page = await self._fetch_seam(offset, start, stop)
-            if isinstance(page, DistinctError):
-                return _Run(pages, page)
-            pages.append(page)
-            reached = offset + len(page.items)
-            if reached >= end or reached <= start:
-                return _Run(pages)
-            start, offset = reached, reached - 1
-
-    async def _fetch_seam(self, offset: int, start: int, stop: int) -> P | DistinctError:
-        """Fetch a page that shares its first items, up to `start`, with the page before."""
-        page = await self._fetch_page(offset, start, stop)
-        if isinstance(page, DistinctError) or offset == start:
-            return page
-        if self._stride != 1 or len(page.items) != 1 or start >= page.total:
-            return page
-        # The server returns single items, which leave no room for a shared one. Read the next item
-        # first, since the list may shift before the shared item is read again.
-        added = await self._fetch_page(start, start, start + 1)
-        if isinstance(added, DistinctError):
-            return page if is_beyond_the_end(added) else added
-        page_again = await self._fetch_page(offset, offset, start)
-        if isinstance(page_again, DistinctError):
-            return page_again
-        return attrs.evolve(page_again, items=page_again.items + added.items)  # type: ignore[misc]
-
-    async def _search(self, seen: P | None) -> _Run[P]:
-        def fetch(offset: int) -> Awaitable[P | DistinctError]:
-            return self._fetch_seam(offset, offset + 1, sys.maxsize)
-
-        size = max(self._stride, _SMALLEST_PAGE)
-        outcome = await Search(self._place, fetch, size=size, seen=seen).run()
-        if isinstance(outcome, DistinctError):
-            return _Run([], outcome)
-        return _Run([], found=outcome)
-
-    async def _fetch_page(self, offset: int, start: int, stop: int) -> P | DistinctError:
-        size = self._page_size
-        if size is not None:
-            # A page must have room for more than the shared item.
-            size = min(max(size, start - offset + 1), stop - offset)
-        page = await self._source.fetch(offset, size)
-        if isinstance(page, DistinctError):
-            return page
-        if page.offset != offset:
-            if page.total > offset:
-                return RepeatedPageError(offset, page.offset)
-            # The offset is beyond the end, and the server has returned another page instead.
-            page = attrs.evolve(page, items=(), offset=offset)  # type: ignore[misc]
-        self._stride = max(self._stride, len(page.items))
-        return page
 
 
 async def _wait_until_done(task: asyncio.Task[Any]) -> None:

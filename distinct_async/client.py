@@ -9,6 +9,7 @@ from typing_extensions import override
 
 from distinct_async._checks import require_header_text, require_integer, require_visits_type
 from distinct_async._fanout import FanOut, Touchpoints
+from distinct_async._reading import Source
 from distinct_async._secrets import find_api_key, find_base_url, require_base_url
 from distinct_async._session import Policy, Session
 from distinct_async._transport import (
@@ -18,7 +19,6 @@ from distinct_async._transport import (
     Transport,
     TransportSettings,
 )
-from distinct_async._walk import Source
 from distinct_async._wire import touchpoint_metrics as endpoint
 from distinct_async._wire.protocol import Request
 from distinct_async.config import Limits, RetryPolicy, Runtime, Timeouts

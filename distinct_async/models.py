@@ -149,6 +149,11 @@ class Page(Protocol[T_co]):
         """Index of the first item."""
         ...
 
+    @property
+    def shift(self) -> int:
+        """By how many items the list has shifted since the page before."""
+        ...
+
 
 P = TypeVar("P", bound=Page[Any], default=Page[Any])
 P_co = TypeVar("P_co", bound=Page[Any], default=Page[Any], covariant=True)

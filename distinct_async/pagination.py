@@ -9,7 +9,8 @@ from attrs import evolve
 from typing_extensions import override
 
 from distinct_async._checks import instance_of, integer_from
-from distinct_async._walk import Source, Walk
+from distinct_async._reading import Source
+from distinct_async._walk import Walk
 from distinct_async.errors import ConfigurationError, DistinctError, unwrap
 from distinct_async.models import P_co, T_co
 

@@ -164,13 +164,15 @@ def read_envelope(reply: Reply) -> Any:
     return envelope.get("data")
 
 
-def decode_error(reply: Reply, problem: str, path: str, value: object) -> DecodeError:
+def decode_error(
+    reply: Reply, problem: str, path: str, value: object, *, retryable: bool = False
+) -> DecodeError:
     """Return the error for a value that is not what the API document says."""
     if isinstance(value, dict | list):
         # Containers may be nested deeper than an encoder goes.
         return DecodeError(problem, path=path, excerpt="{…}" if isinstance(value, dict) else "[…]")
-    shown = msgspec.json.encode(value).decode()
-    return DecodeError(problem, path=path, excerpt=reply.api_key.printable(shown))
+    shown = reply.api_key.printable(msgspec.json.encode(value).decode())
+    return DecodeError(problem, path=path, excerpt=shown, retryable=retryable)
 
 
 _NOT_JSON: Final = object()

@@ -144,7 +144,16 @@ def visit_pages(
         experienceId=require_optional_id("experience_id", experience_id),
         visitsType=visits_type.value,
     )
-    decode = _VISIT_DECODERS[visits_type]
+    decode_page = _VISIT_DECODERS[visits_type]
+
+    def decode(reply: Reply) -> VisitPage | DistinctError:
+        page = decode_page(reply)
+        if isinstance(page, DistinctError) or page.touchpoint.id == touchpoint_id:
+            return page
+        # A cache may have mixed up two touchpoints; the next attempt may get the right one.
+        wanted = reply.api_key.printable(msgspec.json.encode(touchpoint_id).decode())
+        problem, found = f"expected {wanted}", page.touchpoint.id
+        return decode_error(reply, problem, "data.touchpoints.id", found, retryable=True)
 
     def at(offset: int | None, page_size: int | None) -> Request[VisitPage]:
         start = "" if offset is None else f"&offset={offset}"
@@ -200,6 +209,7 @@ def _visit_decoder(
 ) -> Callable[[Reply], VisitPage | DistinctError]:
     decode_data: Callable[[Reply], Any] = struct_decoder(_Data[shape])  # type: ignore[valid-type]
     items_path = f"data.touchpoints.{visits_type.lower()}VisitsDetails.items"
+    unique = visits_type is VisitsType.UNIQUE
 
     def decode(reply: Reply) -> VisitPage | DistinctError:
         data: _Data[_Total | _Unique] | DistinctError = decode_data(reply)
@@ -214,6 +224,8 @@ def _visit_decoder(
                     return converted
                 items = converted
                 break
+        if unique and len({visit.user_id for visit in items}) < len(items):
+            return _repeated_user(reply, items, items_path)
         return VisitPage(
             Touchpoint(touchpoint.id, touchpoint.name, touchpoint.value),
             visits_type,
@@ -236,6 +248,15 @@ def _in_utc(reply: Reply, visits: tuple[Visit, ...], path: str) -> tuple[Visit, 
             where = f"{path}[{index}].timestampUTC"
             return decode_error(reply, "expected a UTC timestamp", where, visit.timestamp)
     return tuple(converted)
+
+
+def _repeated_user(reply: Reply, visits: tuple[Visit, ...], path: str) -> DecodeError:
+    """Return the error for a page of unique visits that lists a user twice."""
+    users = [visit.user_id for visit in visits]
+    first = {user_id: index for index, user_id in reversed([*enumerate(users)])}
+    index, user_id = next((i, user) for i, user in enumerate(users) if first[user] != i)
+    where = f"{path}[{index}].userId"
+    return decode_error(reply, "expected each user once", where, user_id, retryable=True)
 
 
 _VISIT_DECODERS: Final[Mapping[VisitsType, Callable[[Reply], VisitPage | DistinctError]]] = {

@@ -23,7 +23,7 @@ from distinct_async import (
     VisitsType,
 )
 from distinct_async._fanout import FanOut, Touchpoints
-from distinct_async._walk import Source
+from distinct_async._reading import Source
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 DOOR = Touchpoint("tp-1", "Door", "door")

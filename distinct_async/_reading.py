@@ -1,0 +1,134 @@
+"""Reading ranges of a paged list, whatever page sizes the server allows."""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Generic
+
+import attrs
+
+from distinct_async._search import is_beyond_the_end
+from distinct_async.errors import DistinctError, RepeatedPageError
+from distinct_async.models import P, P_co
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class Source(Generic[P_co]):
+    """Where a walk's pages come from.
+
+    Attributes:
+        fetch: Returns the page at an offset, or an error. The second argument is the number of
+            items to request; None leaves it to the server.
+        spawn: Runs a coroutine in a task that is cancelled if the walk is abandoned, or returns
+            why it cannot.
+        key: Returns what identifies an item; None if items identify themselves.
+        touchpoint_id: The touchpoint, for errors.
+        experience_id: The experience, for errors.
+    """
+
+    fetch: Callable[[int, int | None], Awaitable[P_co | DistinctError]]
+    spawn: Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any] | DistinctError]
+    key: Callable[[Any], Any] | None = None
+    touchpoint_id: str | None = None
+    experience_id: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Range:
+    """Consecutive items to read.
+
+    Attributes:
+        offset: Where to start reading, a little early so that pages share items.
+        start: The offset of the first item that is wanted.
+        end: The offset after the last item to read at least.
+        stop: The offset after the last item that may be read.
+        is_reread: Whether the first page brought nothing new the last time.
+    """
+
+    offset: int
+    start: int
+    end: int
+    stop: int
+    is_reread: bool = False
+
+
+@attrs.frozen(eq=False, repr=False)
+class Run(Generic[P_co]):
+    """Consecutive pages, and the error that kept the next one from being fetched."""
+
+    pages: list[Any]
+    error: DistinctError | None = None
+
+
+class Reader(Generic[P]):
+    """Reads pages from a source.
+
+    Args:
+        source: The source.
+        page_size: Items to request per page, or None for the server's default.
+
+    Attributes:
+        stride: Number of items on the largest page so far.
+    """
+
+    def __init__(self, source: Source[P], page_size: int | None) -> None:
+        self.stride = 0
+        self._source = source
+        self._page_size = page_size
+
+    async def read(self, wanted: Range) -> Run[P]:
+        """Fetch the pages of a range, with more requests where pages are short."""
+        pages: list[P] = []
+        offset, start = wanted.offset, wanted.start
+        while True:
+            page = await self._fetch_shared(
+                offset, start, wanted.stop, may_be_single=wanted.is_reread or bool(pages)
+            )
+            if isinstance(page, DistinctError):
+                return Run(pages, page)
+            pages.append(page)
+            reached = offset + len(page.items)
+            if reached >= wanted.end or reached <= start:
+                return Run(pages)
+            start, offset = reached, reached - 1
+
+    async def probe(self, offset: int) -> P | DistinctError:
+        """Fetch one page of at least two items."""
+        return await self._fetch_shared(offset, offset + 1, sys.maxsize, may_be_single=False)
+
+    async def _fetch_shared(
+        self, offset: int, start: int, stop: int, *, may_be_single: bool
+    ) -> P | DistinctError:
+        """Fetch a page that shares its first items, up to `start`, with the page before."""
+        page = await self._fetch(offset, start, stop)
+        if isinstance(page, DistinctError) or offset == start:
+            return page
+        single = len(page.items) == 1 and start < page.total
+        if not single or (self.stride != 1 and not may_be_single):
+            return page
+        # The server returns single items, which leave no room for a shared one. Read the next item
+        # first, since the list may shift before the shared item is read again.
+        added = await self._fetch(start, start, start + 1)
+        if isinstance(added, DistinctError):
+            return page if is_beyond_the_end(added) else added
+        page_again = await self._fetch(offset, offset, start)
+        if isinstance(page_again, DistinctError) or not added.items:
+            return page_again
+        self.stride = 1
+        return attrs.evolve(page_again, items=page_again.items + added.items)  # type: ignore[misc]
+
+    async def _fetch(self, offset: int, start: int, stop: int) -> P | DistinctError:
+        size = self._page_size
+        if size is not None:
+            # A page must have room for more than the shared items.
+            size = min(max(size, start - offset + 1), stop - offset)
+        page = await self._source.fetch(offset, size)
+        if isinstance(page, DistinctError):
+            return page
+        if page.offset != offset:
+            if page.total > offset:
+                return RepeatedPageError(offset, page.offset)
+            # The offset is beyond the end, and the server has returned another page instead.
+            page = attrs.evolve(page, items=(), offset=offset)  # type: ignore[misc]
+        self.stride = max(self.stride, len(page.items))
+        return page
