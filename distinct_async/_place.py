@@ -7,8 +7,6 @@ from collections.abc import Callable
 from operator import eq
 from typing import Any, Final, Generic
 
-import attrs
-
 from distinct_async._seam import Keys, cut_anywhere, cut_at_seam, guess_cut, is_shared
 from distinct_async.errors import IncompleteListError, ResumePoint
 from distinct_async.models import P
@@ -43,7 +41,6 @@ class Place(Generic[P]):
         total: The server's last count.
         idle: Number of pages in a row that brought nothing new.
         delivered: Number of items delivered.
-        last_offset: The offset of the last accepted page.
     """
 
     def __init__(
@@ -59,13 +56,12 @@ class Place(Generic[P]):
         self.left = sys.maxsize if limit is None else limit
         self.total = 0
         self.idle = 0
-        self.last_offset = offset
         self._key = key
         self._name = name
         self._after = after
         self._before: Keys = ()
         self._latest: Keys = () if after is None else self.keys((after,))
-        self._last_page: Keys = ()
+        self._last_page: P | None = None
         self.delivered = 0
         self._shift = 0
         self._started = False
@@ -158,27 +154,40 @@ class Place(Generic[P]):
 
     def is_last_page(self, page: P) -> bool:
         """Return whether a page has the items of the last accepted one, as far as both go."""
-        keys = self.keys(page.items)
-        both = min(len(keys), len(self._last_page))
-        return both > 1 and keys[:both] == self._last_page[:both]
+        if self._last_page is None:
+            return False
+        keys, last = self.keys(page.items), self.keys(self._last_page.items)
+        both = min(len(keys), len(last))
+        return both > 1 and keys[:both] == last[:both]
 
-    def accept(self, page: P, cut: int) -> P | None:
-        """Go on to the end of a page; return what to deliver of it, or None."""
-        cut = self._pass_missing(page, cut)
+    @property
+    def last_offset(self) -> int:
+        """The offset of the last accepted page."""
+        return self.reached if self._last_page is None else self._last_page.offset
+
+    def accept(self, page: P, cut: int, *, searched: bool = False) -> P | None:
+        """Go on to the end of a page; return what to deliver of it, or None.
+
+        Args:
+            page: The page.
+            cut: How many of its first items stand before the place.
+            searched: Whether the place was found by a search.
+        """
+        if searched or self._missing:
+            cut = self._pass_missing(page, cut)
         shift = cut - (self.reached - page.offset)
         if shift:
             self._note_shift(shift)
-        items = page.items[cut : cut + self.left]
-        self._remember(page, cut, cut + len(items), shifted=shift != 0)
+        end = min(len(page.items), cut + self.left)
+        delivered = page.part(cut, end, shift=self._shift)
+        self._extend_tail(page, delivered, end, refresh=shift != 0)
+        self._count(page, end, len(delivered.items))
         # The first page is delivered even if it is empty, because it carries the total.
-        if not items and self._started and not self._shift:
+        if not delivered.items and self._started and not self._shift:
             return None
         self._started = True
-        shift, self._shift = self._shift, 0
-        if not shift and len(items) == len(page.items):
-            return page
-        start = page.offset + cut
-        return attrs.evolve(page, items=items, offset=start, shift=shift)  # type: ignore[misc]
+        self._shift = 0
+        return delivered
 
     def is_over(self) -> bool | IncompleteListError:
         """Return whether the list ends here; False if its end must be read again.
@@ -200,6 +209,7 @@ class Place(Generic[P]):
 
     def _note_shift(self, shift: int) -> None:
         self._shift += shift
+        self._changed = True
         # Totals from before a deletion say nothing about the list as it is now.
         self._peak += min(0, shift)
         what = "inserted" if shift > 0 else "deleted"
@@ -213,20 +223,32 @@ class Place(Generic[P]):
             passed,
         )
 
-    def _remember(self, page: P, cut: int, end: int, *, shifted: bool) -> None:
-        keys = self.keys(page.items[:end])
-        self._changed |= shifted or self.growth(page) != 0
-        self._extend_tail(keys, cut, refresh=shifted)
-        self._last_page, self.last_offset = keys, page.offset
-        if end:
-            self._after = page.items[end - 1]
+    def _count(self, page: P, end: int, delivered: int) -> None:
+        self._changed |= self._started and page.total != self.total
         self.reached = page.offset + end
-        self.left -= end - cut
-        self.idle = 0 if end > cut else self.idle + 1
-        self.delivered += end - cut
+        self.left -= delivered
+        self.delivered += delivered
+        self.idle = 0 if delivered else self.idle + 1
         self.total = page.total
         self._peak = max(self._peak, page.total)
         self._totals.append(page.total)
+
+    def _extend_tail(self, page: P, delivered: P, end: int, *, refresh: bool) -> None:
+        self._last_page = page
+        if end:
+            self._after = page.items[end - 1]
+        added = self.keys(delivered.items)
+        if refresh and end:
+            # The page shows what now precedes the place.
+            self._before, self._latest = (), self.keys(page.items[:end])
+        elif len(self._latest) < _TAIL:
+            self._latest += added
+        elif added:
+            self._before, self._latest = self._latest, added
+        # All of the first page is checked, and of the others, which are many, the ends.
+        if len(added) > 1 and not self._repetitive:
+            ends = added[0] == added[1] or added[-1] == added[-2]
+            self._repetitive = ends or (not self._started and any(map(eq, added, added[1:])))
 
     def _pass_missing(self, page: P, cut: int) -> int:
         """Return the cut after items that were delivered, then missing, and are there again."""
@@ -244,16 +266,3 @@ class Place(Generic[P]):
             tail = self._tail
             self._missing = tail[len(tail) - tail[::-1].index(last) :]
         return cut
-
-    def _extend_tail(self, keys: Keys, cut: int, *, refresh: bool) -> None:
-        added = keys[cut:]
-        if refresh and keys:
-            # The page shows what now precedes the place.
-            self._before, self._latest = (), keys
-        elif len(self._latest) < _TAIL:
-            self._latest += added
-        elif added:
-            self._before, self._latest = self._latest, added
-        # All of the first page is checked, and of the others, which are many, the ends.
-        checked = (keys[:2], keys[-2:]) if self._started else (keys,)
-        self._repetitive |= any(any(map(eq, part, part[1:])) for part in checked)

@@ -33,25 +33,6 @@ class Source(Generic[P_co]):
     experience_id: str | None = None
 
 
-@attrs.frozen(kw_only=True)
-class Range:
-    """Consecutive items to read.
-
-    Attributes:
-        offset: Where to start reading, a little early so that pages share items.
-        start: The offset of the first item that is wanted.
-        end: The offset after the last item to read at least.
-        stop: The offset after the last item that may be read.
-        is_reread: Whether the first page brought nothing new the last time.
-    """
-
-    offset: int
-    start: int
-    end: int
-    stop: int
-    is_reread: bool = False
-
-
 @attrs.frozen(eq=False, repr=False)
 class Run(Generic[P_co]):
     """Consecutive pages, and the error that kept the next one from being fetched."""
@@ -76,19 +57,25 @@ class Reader(Generic[P]):
         self._source = source
         self._page_size = page_size
 
-    async def read(self, wanted: Range) -> Run[P]:
-        """Fetch the pages of a range, with more requests where pages are short."""
+    async def read(self, start: int, end: int, *, overlap: int, stop: int, again: bool) -> Run[P]:
+        """Fetch the pages of a range, with more requests where pages are short.
+
+        Args:
+            start: The offset of the first item that is wanted.
+            end: The offset after the last item to read at least.
+            overlap: Number of items to read before those.
+            stop: The offset after the last item that may be read.
+            again: Whether the last page brought nothing new.
+        """
         pages: list[P] = []
-        offset, start = wanted.offset, wanted.start
+        offset = start - overlap
         while True:
-            page = await self._fetch_shared(
-                offset, start, wanted.stop, may_be_single=wanted.is_reread or bool(pages)
-            )
+            page = await self._fetch_shared(offset, start, stop, may_be_single=again or bool(pages))
             if isinstance(page, DistinctError):
                 return Run(pages, page)
             pages.append(page)
             reached = offset + len(page.items)
-            if reached >= wanted.end or reached <= start:
+            if reached >= end or reached <= start:
                 return Run(pages)
             start, offset = reached, reached - 1
 

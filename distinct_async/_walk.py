@@ -18,7 +18,7 @@ from typing import Any, Final, Generic
 import attrs
 
 from distinct_async._place import PATIENCE, Place
-from distinct_async._reading import Range, Reader, Run, Source
+from distinct_async._reading import Reader, Run, Source
 from distinct_async._search import Found, Search, is_beyond_the_end, place_lost
 from distinct_async.errors import ClientClosedError, DistinctError, ListChangedError, in_context
 from distinct_async.models import P
@@ -148,7 +148,7 @@ class Walk(Generic[P]):
             # The list has shifted, so the offset that the walk had reached means nothing now.
             self._fail(outcome, placed=False)
         elif isinstance(outcome, Found):
-            self._deliver(outcome.page, outcome.cut)
+            self._deliver(self._place.accept(outcome.page, outcome.cut, searched=True))
         elif not self._accept_run(pending, outcome):
             return
         self._keep_useful_ranges()
@@ -162,7 +162,7 @@ class Walk(Generic[P]):
             if cut is None:
                 self._find_place(pending, page)
                 return False
-            self._deliver(page, cut)
+            self._deliver(self._place.accept(page, cut))
             pending.accepted += 1
         if run.error is None:
             return True
@@ -173,10 +173,9 @@ class Walk(Generic[P]):
         self._fail(run.error)
         return True
 
-    def _deliver(self, page: P, cut: int) -> None:
-        delivered = self._place.accept(page, cut)
-        if delivered is not None:
-            self._ready.append(delivered)
+    def _deliver(self, page: P | None) -> None:
+        if page is not None:
+            self._ready.append(page)
 
     def _fail(self, error: DistinctError, *, placed: bool = True) -> None:
         if not isinstance(error, ListChangedError):
@@ -237,19 +236,15 @@ class Walk(Generic[P]):
             self._fail(over)
         return over is not False
 
-    def _begin(self, start: int, stop: int, *, first: bool = False) -> None:
+    def _begin(self, start: int, end: int, *, first: bool = False) -> None:
         """Read one page's worth of a range, or all of it if it comes before the others."""
         place, stride = self._place, self._reader.stride
         overlap = place.next_overlap(stride)
-        end = stop if first else min(stop, start + max(1, stride - overlap))
-        wanted = Range(
-            offset=start - overlap,
-            start=start,
-            end=end,
-            stop=place.reached + place.left,
-            is_reread=place.idle > 0,
-        )
-        self._spawn(self._reader.read(wanted), start, end, first=first)
+        if not first:
+            end = min(end, start + max(1, stride - overlap))
+        stop = place.reached + place.left
+        reading = self._reader.read(start, end, overlap=overlap, stop=stop, again=place.idle > 0)
+        self._spawn(reading, start, end, first=first)
 
     def _spawn(
         self, work: Coroutine[Any, Any, Any], start: int, end: int, *, first: bool = False

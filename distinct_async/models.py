@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, Literal, Protocol, TypeAlias
+from typing import Annotated, Any, Literal, Protocol, Self, TypeAlias
 
 import attrs
 import msgspec
@@ -154,6 +154,10 @@ class Page(Protocol[T_co]):
         """By how many items the list has shifted since the page before."""
         ...
 
+    def part(self, start: int, end: int, *, shift: int = 0) -> Self:
+        """Return the page without the items before `start` and from `end` on."""
+        ...
+
 
 P = TypeVar("P", bound=Page[Any], default=Page[Any])
 P_co = TypeVar("P_co", bound=Page[Any], default=Page[Any], covariant=True)
@@ -195,6 +199,26 @@ class VisitPage:
         """Offset of the following page; None after the last page or an empty one."""
         return _following_offset(self.offset, len(self.items), self.total)
 
+    def part(self, start: int, end: int, *, shift: int = 0) -> "VisitPage":
+        """Return the page without the items before `start` and from `end` on.
+
+        Args:
+            start: Index of the first item to keep, counted from the start of the page.
+            end: Index after the last item to keep.
+            shift: The new page's `shift`.
+        """
+        if not start and not shift and end >= len(self.items):
+            return self
+        return VisitPage(
+            self.touchpoint,
+            self.visits_type,
+            self.total,
+            self.items[start:end],
+            self.offset + start,
+            self.page_size,
+            shift,
+        )
+
 
 @attrs.frozen
 class TouchpointPage:
@@ -216,6 +240,10 @@ class TouchpointPage:
     def next_offset(self) -> int | None:
         """Offset of the following page; None after the last page or an empty one."""
         return _following_offset(self.offset, len(self.items), self.total)
+
+    def part(self, start: int, end: int, *, shift: int = 0) -> "TouchpointPage":
+        """Return the page without some of its items, as `VisitPage.part` does."""
+        return TouchpointPage(self.total, self.items[start:end], self.offset + start, shift)
 
 
 @attrs.frozen(kw_only=True)
