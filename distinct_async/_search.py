@@ -90,7 +90,7 @@ class Search(Generic[P]):
                 self._last = offset - 1
             else:
                 return page
-        return misses[-1] if len(misses) == _MISSES else place_lost()
+        return misses[-1] if misses and self._joined is None else place_lost()
 
     def _look_at(self, page: P) -> Found[P] | RepeatedPageError | None:
         place, seen = self._place, self._seen

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from operator import attrgetter
-from typing import Any, Self, TypedDict, TypeVar
+from typing import Self, TypedDict
 
 from attrs import evolve
 from typing_extensions import override
@@ -20,14 +20,13 @@ from distinct_async._transport import (
     TransportSettings,
 )
 from distinct_async._wire import touchpoint_metrics as endpoint
-from distinct_async._wire.protocol import Request
 from distinct_async.config import Limits, RetryPolicy, Runtime, Timeouts
 from distinct_async.errors import ConfigurationError, DistinctError, unwrap
 from distinct_async.models import (
     AnyVisitsType,
     ClientStats,
     ExperienceMetrics,
-    Page,
+    P,
     TouchpointPage,
     TouchpointSummary,
     UserMetrics,
@@ -36,9 +35,6 @@ from distinct_async.models import (
     VisitsType,
 )
 from distinct_async.pagination import Pager
-
-T = TypeVar("T")
-P = TypeVar("P", bound=Page[Any])
 
 
 class ClientOptions(TypedDict, total=False):
@@ -159,9 +155,8 @@ class DistinctClient:
             NotFoundError: The experience does not exist.
             DistinctError: Any other error except a PaginationError.
         """
-        return await self._get(
-            endpoint.experience_metrics(experience_id, offset=offset, page_size=page_size)
-        )
+        request = endpoint.experience_metrics(experience_id, offset=offset, page_size=page_size)
+        return unwrap(await self._session.fetch(request))
 
     async def user_metrics(self, experience_id: str, user_id: str) -> UserMetrics:
         """Get a user's scans within an experience in one request (``USER``).
@@ -175,7 +170,7 @@ class DistinctClient:
             NotFoundError: The experience or the user does not exist.
             DistinctError: Any other error except a PaginationError.
         """
-        return await self._get(endpoint.user_metrics(experience_id, user_id))
+        return unwrap(await self._session.fetch(endpoint.user_metrics(experience_id, user_id)))
 
     async def touchpoint_metrics(
         self,
@@ -200,15 +195,14 @@ class DistinctClient:
             NotFoundError: The touchpoint does not exist.
             DistinctError: Any other error except a PaginationError.
         """
-        return await self._get(
-            endpoint.visit_page(
-                touchpoint_id,
-                visits_type=require_visits_type(visits_type),
-                experience_id=experience_id,
-                offset=offset,
-                page_size=page_size,
-            )
+        request = endpoint.visit_page(
+            touchpoint_id,
+            visits_type=require_visits_type(visits_type),
+            experience_id=experience_id,
+            offset=offset,
+            page_size=page_size,
         )
+        return unwrap(await self._session.fetch(request))
 
     def touchpoints(
         self, experience_id: str, *, page_size: int | None = None
@@ -258,12 +252,7 @@ class DistinctClient:
         """
         pager = self._visits(touchpoint_id, VisitsType.TOTAL, experience_id)
         return evolve(
-            pager,
-            offset=offset,
-            after=after,
-            limit=limit,
-            page_size=page_size,
-            prefetch=prefetch,
+            pager, offset=offset, after=after, limit=limit, page_size=page_size, prefetch=prefetch
         )
 
     def unique_visits(
@@ -283,12 +272,7 @@ class DistinctClient:
         """
         pager = self._visits(touchpoint_id, VisitsType.UNIQUE, experience_id)
         return evolve(
-            pager,
-            offset=offset,
-            after=after,
-            limit=limit,
-            page_size=page_size,
-            prefetch=prefetch,
+            pager, offset=offset, after=after, limit=limit, page_size=page_size, prefetch=prefetch
         )
 
     def pages_across(
@@ -311,7 +295,7 @@ class DistinctClient:
             touchpoints: The touchpoints: ids, what `touchpoints` lists, or pagers of visits. Each
                 is taken from the iterable when its walk starts; one given twice is walked twice.
                 An async generator is closed at the end. A pager keeps its own settings, so
-                `FanOutError.failures` can be resumed: pass ``total_visits(id, offset=...)``.
+                failures can be resumed: pass ``total_visits(id).resume(error)``.
             visits_type: All scans, or each user's first; not for pagers.
             experience_id: The experience to scope the queries to; not for pagers.
             page_size: Visits to request per page; None leaves it to the server (50); not for
@@ -323,7 +307,7 @@ class DistinctClient:
         Raises:
             ConfigurationError: An argument is unusable; raised at once.
             FanOutError: Touchpoints failed, or the iterable ended early; raised at the end. All
-                other pages were yielded, and each error's `next_offset` is where to resume.
+                other pages were yielded.
             Exception: `touchpoints` itself raised it; raised after the pages of the started
                 touchpoints. If touchpoints failed too, it is the FanOutError's cause.
         """
@@ -340,10 +324,6 @@ class DistinctClient:
         return FanOut(
             touchpoints, make_pager=make_pager, spawn=spawn, concurrency=concurrency
         ).pages()
-
-    async def _get(self, request: Request[T]) -> T:
-        outcome = await self._session.fetch(request)
-        return unwrap(outcome)
 
     def _fetcher(
         self, requests: endpoint.PageRequests[P]

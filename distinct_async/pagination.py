@@ -69,7 +69,7 @@ class Pager(Generic[T_co, P_co]):
 
         Raises:
             DistinctError: A page cannot be fetched, or the pages do not add up. Every item before
-                it was yielded, and `next_offset` is where to resume.
+                it was yielded; `resume` returns a pager of the others.
         """
         return self._items()
 

@@ -194,7 +194,7 @@ async def test_the_tests_in_the_testing_guide_pass(
 async def test_an_interrupted_walk_resumes_without_loss(
     fake: FakeDistinct, client: DistinctClient, visits: list[Visit]
 ) -> None:
-    names = await execute(block_of("testing", "error.next_offset"))
+    names = await execute(block_of("testing", "pager.resume(error)"))
     fake.fail_next(503, times=5)
 
     assert await names["read_all"](client, "tp-1") == visits

@@ -103,6 +103,7 @@ TOPICS = [
     "Streaming",
     "Many touchpoints",
     "Export",
+    "Living lists",
     "Errors and resuming",
     "In a service",
     "Command line",
