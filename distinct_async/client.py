@@ -156,7 +156,8 @@ class DistinctClient:
             DistinctError: Any other error except a PaginationError.
         """
         request = endpoint.experience_metrics(experience_id, offset=offset, page_size=page_size)
-        return unwrap(await self._session.fetch(request))
+        outcome = await self._session.fetch(request)
+        return unwrap(outcome)
 
     async def user_metrics(self, experience_id: str, user_id: str) -> UserMetrics:
         """Get a user's scans within an experience in one request (``USER``).
@@ -170,7 +171,8 @@ class DistinctClient:
             NotFoundError: The experience or the user does not exist.
             DistinctError: Any other error except a PaginationError.
         """
-        return unwrap(await self._session.fetch(endpoint.user_metrics(experience_id, user_id)))
+        outcome = await self._session.fetch(endpoint.user_metrics(experience_id, user_id))
+        return unwrap(outcome)
 
     async def touchpoint_metrics(
         self,
@@ -202,7 +204,8 @@ class DistinctClient:
             offset=offset,
             page_size=page_size,
         )
-        return unwrap(await self._session.fetch(request))
+        outcome = await self._session.fetch(request)
+        return unwrap(outcome)
 
     def touchpoints(
         self, experience_id: str, *, page_size: int | None = None
