@@ -104,6 +104,7 @@ _MODULES = {
         ),
         "models",
     ),
+    "ResumePoint": "errors",
     **{name: "errors" for name in __all__ if name.endswith("Error")},
 }
 

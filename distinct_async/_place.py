@@ -88,7 +88,10 @@ class Place(Generic[P]):
 
     def growth(self, page: P) -> int:
         """Return by how much the total has grown since the last accepted page."""
-        return page.total - self.total if self._started else 0
+        if self._started:
+            return page.total - self.total
+        # A list that ends before the place must have become shorter.
+        return min(0, page.total - self.reached)
 
     @property
     def _tail(self) -> Keys:

@@ -3,13 +3,18 @@
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Generic
+from typing import Any, Final, Generic
 
 import attrs
 
 from distinct_async._search import is_beyond_the_end
 from distinct_async.errors import DistinctError, RepeatedPageError
 from distinct_async.models import P, P_co
+
+# API document, "Query Parameters".
+_DEFAULT_PAGE_SIZE: Final = 50
+# A page has room for a shared item and a new one.
+_SMALLEST_PAGE: Final = 2
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -56,6 +61,11 @@ class Reader(Generic[P]):
         self.stride = 0
         self._source = source
         self._page_size = page_size
+
+    @property
+    def likely_size(self) -> int:
+        """Number of items on the next page, if the list is long enough; at least two."""
+        return max(self.stride or self._page_size or _DEFAULT_PAGE_SIZE, _SMALLEST_PAGE)
 
     async def read(self, start: int, end: int, *, overlap: int, stop: int, again: bool) -> Run[P]:
         """Fetch the pages of a range, with more requests where pages are short.

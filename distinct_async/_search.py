@@ -66,7 +66,7 @@ class Search(Generic[P]):
         self._seen = seen
         self._size = size
         growth = place.growth(seen) if seen else 0
-        self._last = max(place.total, place.total + growth) - 1
+        self._last = max(place.total, seen.total if seen else 0, 1) - 1
         self._probes = deque(probe_offsets(place.reached, size, growth))
         self._tried: set[int] = set()
         self._joined: P | None = None

@@ -23,8 +23,6 @@ from distinct_async._search import Found, Search, is_beyond_the_end, place_lost
 from distinct_async.errors import ClientClosedError, DistinctError, ListChangedError, in_context
 from distinct_async.models import P
 
-# A page has room for a shared item and a new one.
-_SMALLEST_PAGE: Final = 2
 # Pages in a row without anything new after which the ranges ahead are taken to lie beyond the end.
 _BARREN: Final = 2
 
@@ -166,7 +164,7 @@ class Walk(Generic[P]):
             pending.accepted += 1
         if run.error is None:
             return True
-        if self._place.delivered and self._place.idle < PATIENCE and is_beyond_the_end(run.error):
+        if self._place.is_known and self._place.idle < PATIENCE and is_beyond_the_end(run.error):
             # The list may have become shorter than the offset.
             self._find_place(pending, None)
             return False
@@ -197,8 +195,9 @@ class Walk(Generic[P]):
         else:
             pending.located = True
             self._pending.appendleft(pending)
-            size = max(self._reader.stride, _SMALLEST_PAGE)
-            search = Search(self._place, self._reader.probe, size=size, seen=seen)
+            search = Search(
+                self._place, self._reader.probe, size=self._reader.likely_size, seen=seen
+            )
             self._spawn(search.run(), pending.start, pending.start, first=True)
 
     def _keep_useful_ranges(self) -> None:
@@ -243,7 +242,7 @@ class Walk(Generic[P]):
         if not first:
             end = min(end, start + max(1, stride - overlap))
         stop = place.reached + place.left
-        reading = self._reader.read(start, end, overlap=overlap, stop=stop, again=place.idle > 0)
+        reading = self._reader.read(start, end, overlap=overlap, stop=stop, again=place.idle == 1)
         self._spawn(reading, start, end, first=first)
 
     def _spawn(

@@ -107,7 +107,8 @@ class Pager(Generic[T_co, P_co]):
             DistinctError: `error` itself, if it names no place to resume at.
             ConfigurationError: `error` is from a walk over another list.
         """
-        if error.touchpoint_id != self.touchpoint_id:
+        listed = self.source.touchpoint_id, self.source.experience_id
+        if (error.touchpoint_id, error.experience_id) != listed:
             raise ConfigurationError(f"error must be from a walk over the {self.name}")
         point = error.resume_point
         if point is None:

@@ -208,24 +208,16 @@ def _visit_decoder(
     visits_type: VisitsType, shape: type[_Total | _Unique]
 ) -> Callable[[Reply], VisitPage | DistinctError]:
     decode_data: Callable[[Reply], Any] = struct_decoder(_Data[shape])  # type: ignore[valid-type]
-    items_path = f"data.touchpoints.{visits_type.lower()}VisitsDetails.items"
-    unique = visits_type is VisitsType.UNIQUE
+    path = f"data.touchpoints.{visits_type.lower()}VisitsDetails.items"
 
     def decode(reply: Reply) -> VisitPage | DistinctError:
         data: _Data[_Total | _Unique] | DistinctError = decode_data(reply)
         if isinstance(data, DistinctError):
             return data
         touchpoint = data.touchpoints
-        items = touchpoint.details.items
-        for visit in items:
-            if visit.timestamp.tzinfo is not UTC:
-                converted = _in_utc(reply, items, items_path)
-                if isinstance(converted, DistinctError):
-                    return converted
-                items = converted
-                break
-        if unique and len({visit.user_id for visit in items}) < len(items):
-            return _repeated_user(reply, items, items_path)
+        items = _checked_visits(reply, touchpoint.details.items, visits_type, path)
+        if isinstance(items, DistinctError):
+            return items
         return VisitPage(
             Touchpoint(touchpoint.id, touchpoint.name, touchpoint.value),
             visits_type,
@@ -236,6 +228,17 @@ def _visit_decoder(
         )
 
     return decode
+
+
+def _checked_visits(
+    reply: Reply, visits: tuple[Visit, ...], visits_type: VisitsType, path: str
+) -> tuple[Visit, ...] | DecodeError:
+    if visits_type is VisitsType.UNIQUE and len({v.user_id for v in visits}) < len(visits):
+        return _repeated_user(reply, visits, path)
+    for visit in visits:
+        if visit.timestamp.tzinfo is not UTC:
+            return _in_utc(reply, visits, path)
+    return visits
 
 
 def _in_utc(reply: Reply, visits: tuple[Visit, ...], path: str) -> tuple[Visit, ...] | DecodeError:
