@@ -60,40 +60,36 @@ def cut_anywhere(
     Arguments are those of `cut_at_seam`; here `expected` may lie outside the page, and `ends` says
     that the list ends with the page.
     """
-    exact, partial = _runs(tail, items)
+
+    def needed(cut: int, few: int) -> int:
+        # If the place has moved by as much as the total, one item is proof enough.
+        unexplained = abs(cut - expected - growth)
+        if unexplained >= _ENOUGH:
+            return max(min(_ENOUGH, len(tail)), min(cut, len(tail)) // 2)
+        return min(few, len(tail)) if unexplained else 1
+
+    runs = _runs(tail, items)
+    exact = [cut for cut in runs if needed(cut, 2) <= runs[cut] == min(cut, len(tail))]
     if exact:
         return exact[0] if len(exact) == 1 else (expected if expected in exact else None)
-    edited = _edited_runs(tail, items, growth=growth, ends=ends)
-    # If the place has moved by as much as the total, one item is proof enough.
-    needed = {expected + growth: 1}
-    for scores in (partial, edited):
+    for scores in (runs, _edited_runs(tail, items, growth=growth, ends=ends)):
         best = [cut for cut, score in scores.items() if score == max(scores.values())]
-        if best and scores[best[0]] >= needed.get(best[0], min(_ENOUGH, len(tail))):
+        if best and scores[best[0]] >= needed(best[0], _ENOUGH):
             return best[0] if len(best) == 1 else None
     return None
 
 
-def _runs(tail: Keys, items: Keys) -> tuple[list[int], dict[int, int]]:
-    """Find the last delivered item in a page, and how many items before it agree with the tail.
-
-    Returns:
-        The cuts before which all items agree, two at least unless the tail has only one; and the
-        other cuts with the number of items that agree.
-    """
-    exact: list[int] = []
-    partial: dict[int, int] = {}
+def _runs(tail: Keys, items: Keys) -> dict[int, int]:
+    """Return the cuts after the last delivered item, and how many items before them agree."""
+    runs: dict[int, int] = {}
     for cut, item in enumerate(items, 1):
-        if item != tail[-1]:
-            continue
-        longest = min(cut, len(tail))
-        length = 1
-        while length < longest and items[cut - length - 1] == tail[-length - 1]:
-            length += 1
-        if length == longest and length >= min(2, len(tail)):
-            exact.append(cut)
-        else:
-            partial[cut] = length
-    return exact, partial
+        length = 0
+        if item == tail[-1]:
+            longest, length = min(cut, len(tail)), 1
+            while length < longest and items[cut - length - 1] == tail[-length - 1]:
+                length += 1
+            runs[cut] = length
+    return runs
 
 
 def _edited_runs(tail: Keys, items: Keys, *, growth: int, ends: bool) -> dict[int, int]:
