@@ -241,6 +241,7 @@ class Place(Generic[P]):
         if end:
             self._after = page.items[end - 1]
         added = self.keys(delivered.items)
+        self._repetitive = self._repetitive or self._has_neighbours_alike(added)
         if refresh and end:
             # The page shows what now precedes the place.
             self._before, self._latest = (), self.keys(page.items[:end])
@@ -248,10 +249,14 @@ class Place(Generic[P]):
             self._latest += added
         elif added:
             self._before, self._latest = self._latest, added
-        # All of the first page is checked, and of the others, which are many, the ends.
-        if len(added) > 1 and not self._repetitive:
-            ends = added[0] == added[1] or added[-1] == added[-2]
-            self._repetitive = ends or (not self._started and any(map(eq, added, added[1:])))
+
+    def _has_neighbours_alike(self, added: Keys) -> bool:
+        """Whether identical items stand next to each other: on the first page, or at a seam."""
+        if not self._started:
+            return any(map(eq, added, added[1:]))
+        return bool(added) and (
+            added[:1] == self._latest[-1:] or added[:1] == added[1:2] or added[-2:-1] == added[-1:]
+        )
 
     def _pass_missing(self, page: P, cut: int) -> int:
         """Return the cut after items that were delivered, then missing, and are there again."""

@@ -109,7 +109,9 @@ class Reader(Generic[P]):
         if isinstance(added, DistinctError):
             return page if is_beyond_the_end(added) else added
         page_again = await self._fetch(offset, offset, start)
-        if isinstance(page_again, DistinctError) or not added.items:
+        if isinstance(page_again, DistinctError):
+            return page_again
+        if not added.items or offset + len(page_again.items) != start:
             return page_again
         self.stride = 1
         return attrs.evolve(page_again, items=page_again.items + added.items)  # type: ignore[misc]

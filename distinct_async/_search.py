@@ -66,7 +66,8 @@ class Search(Generic[P]):
         self._seen = seen
         self._size = size
         growth = place.growth(seen) if seen else 0
-        self._last = max(place.total, seen.total if seen else 0, 1) - 1
+        # Without any total, the server may still have items at the offset before the place.
+        self._last = max(place.total, seen.total if seen else place.reached) - 1
         self._probes = deque(probe_offsets(place.reached, size, growth))
         self._tried: set[int] = set()
         self._joined: P | None = None
@@ -132,8 +133,9 @@ class Search(Generic[P]):
         """Return two pages as one if they share items, else the second."""
         first, second = sorted((joined, page), key=attrgetter("offset"))
         keys = self._place.keys(first.items)
-        shared = first.offset + len(keys) - second.offset
-        if shared < 1 or keys[-shared:] != self._place.keys(second.items[:shared]):
+        shared = min(first.offset + len(keys) - second.offset, len(second.items))
+        start = second.offset - first.offset
+        if shared < 1 or keys[start : start + shared] != self._place.keys(second.items[:shared]):
             return page
         items = first.items + second.items[shared:]
         return attrs.evolve(page, items=items, offset=first.offset)  # type: ignore[misc]

@@ -219,7 +219,8 @@ class Walk(Generic[P]):
     def _plan(self) -> None:
         """Fill the window with ranges that are known to exist."""
         place = self._place
-        window = self._window if place.is_known else 1
+        # Look ahead only from a place that is known, and not while the end is read again.
+        window = 1 if place.idle or not place.is_known else self._window
         while self._error is None and len(self._pending) + len(self._ready) < window:
             start = self._planned if self._pending else place.reached
             stop = min(place.total, place.reached + place.left)

@@ -26,8 +26,8 @@
 Nothing else escapes, except cancellation. Every error can be pickled.
 
 Inside the package an error is a value: functions return it, `in_context` adds where it happened,
-and `unwrap` raises it once, at the public call. An error raised there has no foreign exception in
-its chain and no frame that could show the API key.
+and `unwrap` raises it at the public call, without a foreign exception in its chain or a frame that
+could show the API key.
 """
 
 import copyreg
@@ -122,17 +122,13 @@ def in_context(
 ) -> E:
     """Add what is known of where an error happened, and drop its frames.
 
-    Frames keep pages alive, and decoding's frames hold what the server sent, which may echo the
-    key. What is already known is kept where None is passed.
+    Frames keep pages alive, and may hold a response that echoes the key. Where None is passed, what
+    is already known is kept.
     """
-    if touchpoint_id is not None:
-        error.touchpoint_id = touchpoint_id
-    if experience_id is not None:
-        error.experience_id = experience_id
-    if next_offset is not None:
-        error.next_offset = next_offset
-    if attempts is not None:
-        error.attempts = attempts
+    context = {"touchpoint_id": touchpoint_id, "experience_id": experience_id}
+    for name, value in {**context, "next_offset": next_offset, "attempts": attempts}.items():
+        if value is not None:
+            setattr(error, name, value)
     return error.with_traceback(None)
 
 
@@ -282,8 +278,7 @@ class ListChangedError(PaginationError):
         self, problem: str, *, offset: int | None = None, moment: datetime | None = None
     ) -> None:
         super().__init__(problem)
-        self.offset = offset
-        self.moment = moment
+        self.offset, self.moment = offset, moment
 
 
 class IncompleteListError(PaginationError):
@@ -316,8 +311,8 @@ class ExportError(DistinctError):
 class FanOutError(DistinctError, ExceptionGroup[DistinctError]):
     """Some of many touchpoints failed; every page of the others was delivered.
 
-    ``except*`` sees the errors inside, each with its own ``touchpoint_id`` and ``next_offset``.
-    An error without a ``touchpoint_id`` is why the iterable of touchpoints ended early.
+    ``except*`` sees the errors inside, each with its own ``touchpoint_id``. One without is why the
+    iterable of touchpoints ended early.
 
     Attributes:
         started: How many touchpoints were started, in the order in which they were given. Those

@@ -144,16 +144,7 @@ def visit_pages(
         experienceId=require_optional_id("experience_id", experience_id),
         visitsType=visits_type.value,
     )
-    decode_page = _VISIT_DECODERS[visits_type]
-
-    def decode(reply: Reply) -> VisitPage | DistinctError:
-        page = decode_page(reply)
-        if isinstance(page, DistinctError) or page.touchpoint.id == touchpoint_id:
-            return page
-        # A cache may have mixed up two touchpoints; the next attempt may get the right one.
-        wanted = reply.api_key.printable(msgspec.json.encode(touchpoint_id).decode())
-        problem, found = f"expected {wanted}", page.touchpoint.id
-        return decode_error(reply, problem, "data.touchpoints.id", found, retryable=True)
+    decode = _decoder_for(touchpoint_id, visits_type)
 
     def at(offset: int | None, page_size: int | None) -> Request[VisitPage]:
         start = "" if offset is None else f"&offset={offset}"
@@ -167,6 +158,24 @@ def visit_pages(
         )
 
     return at
+
+
+def _decoder_for(
+    touchpoint_id: str, visits_type: VisitsType
+) -> Callable[[Reply], VisitPage | DistinctError]:
+    """Return a decoder that accepts pages of this touchpoint only."""
+    decode_page = _VISIT_DECODERS[visits_type]
+
+    def decode(reply: Reply) -> VisitPage | DistinctError:
+        page = decode_page(reply)
+        if isinstance(page, DistinctError) or page.touchpoint.id == touchpoint_id:
+            return page
+        # A cache may have mixed up two touchpoints; the next attempt may get the right one.
+        wanted = reply.api_key.printable(msgspec.json.encode(touchpoint_id).decode())
+        problem, found = f"expected {wanted}", page.touchpoint.id
+        return decode_error(reply, problem, "data.touchpoints.id", found, retryable=True)
+
+    return decode
 
 
 # --- The shape of a page of visits
