@@ -331,8 +331,7 @@ class FanOutError(DistinctError, ExceptionGroup[DistinctError]):
     def failures(self) -> Mapping[str, DistinctError]:
         """Map each failed touchpoint's id to its error.
 
-        If a touchpoint was given and failed more than once, this has the error with the lowest
-        offset; `exceptions` has all of them.
+        If one failed several times, this has the error with the lowest offset.
         """
         failures: dict[str, DistinctError] = {}
         for error in self.exceptions:
