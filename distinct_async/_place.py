@@ -218,7 +218,7 @@ class Place(Generic[P]):
         what = "inserted" if shift > 0 else "deleted"
         passed = "; they are not delivered" if shift > 0 else ""
         _LOGGER.warning(
-            "the list of %s changed: %d items were %s before offset %d, where the walk was%s",
+            "the list of %a changed: %d items were %s before offset %d, where the walk was%s",
             self._name,
             abs(shift),
             what,
