@@ -15,6 +15,8 @@ from distinct_async.models import P
 # Requests of one search, and of those, answers that the offset is beyond the end.
 _PROBES: Final = 9
 _MISSES: Final = 3
+# Items on the smallest page that can show a place.
+_SMALLEST_PAGE: Final = 2
 # Times to read again what says that the list has become shorter.
 _CONFIRMATIONS: Final = 3
 _BEYOND_THE_END: Final = frozenset({400, 404, 416})
@@ -65,10 +67,10 @@ class Search(Generic[P]):
         self._fetch = fetch
         self._seen = seen
         self._size = size
-        growth = place.growth(seen) if seen else 0
+        self._growth = place.growth(seen) if seen else 0
         # Without any total, the server may still have items at the offset before the place.
         self._last = max(place.total, seen.total if seen else place.reached) - 1
-        self._probes = deque(probe_offsets(place.reached, size, growth))
+        self._probes = deque(probe_offsets(place.reached, size, self._growth))
         self._tried: set[int] = set()
         self._joined: P | None = None
         self._confirmations = _CONFIRMATIONS
@@ -107,10 +109,18 @@ class Search(Generic[P]):
                 self._read_again(page.offset)
                 return None
             return Found(self._joined, cut)
-        guess = place.guess(page)
+        self._plan(page)
+        return None
+
+    def _plan(self, page: P) -> None:
+        """Choose the next probes, after a page that does not show the place."""
+        if len(page.items) < self._size and page.offset + len(page.items) < page.total:
+            # The server returns less than before, and the place must still be on the page.
+            self._size = max(_SMALLEST_PAGE, len(page.items))
+            self._probes = deque(probe_offsets(self._place.reached, self._size, self._growth))
+        guess = self._place.guess(page)
         if guess is not None:
             self._probes.appendleft(guess - context_size(self._size))
-        return None
 
     def _read_again(self, offset: int) -> None:
         self._confirmations -= 1
