@@ -128,8 +128,8 @@ class Place(Generic[P]):
             return 1
         if located:
             return expected if is_shared(self._tail, keys, expected) else None
-        if doubt and growth < 0 and expected == 1 and self._doubts:
-            # The page may fit by chance, if one of several identical items stood at the seam.
+        if doubt and growth < 0 and expected == 1 and self._repetitive and self._doubts:
+            # The page may fit by chance, if one of several identical items stands at the seam.
             self._doubts -= 1
             return None
         return cut_at_seam(self._tail, keys, expected=expected, growth=growth)
