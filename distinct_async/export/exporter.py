@@ -131,9 +131,9 @@ async def export_visits(
         ConfigurationError: An argument is unusable, or an extra is missing.
         ExportError: The destination or ``touchpoints.<format>`` cannot be written.
         FanOutError: Some touchpoints failed. Raised at the end: the others are exported, and so
-            are the pages fetched for the failed ones. It contains the errors of the walks; a
-            `ListChangedError` if a list differs from its exported visits, or shifts while it is
-            read; and an `ExportError` if a file is unusable.
+            are the pages fetched for the failed ones, unless their list has shifted. It contains
+            the errors of the walks; a `ListChangedError` if a list differs from its exported
+            visits, or shifts while it is read; and an `ExportError` if a file is unusable.
         DistinctError: The experience's touchpoints could not be listed.
     """
     if isinstance(touchpoints, str):
@@ -245,7 +245,7 @@ class _Run:
             async with aclosing(pager.pages()) as pages:
                 async for page in pages:
                     if page.shift:
-                        problem = f"the list shifted by {page.shift:+,} visits during the export"
+                        problem = f"the list shifted by {page.shift:+,} during the export"
                         return self._discard(partition, ListChangedError(problem))
                     self._remember(ExportedTouchpoint.from_page(touchpoint_id, page))
                     await self._store(page, partition)

@@ -112,6 +112,17 @@ async def test_a_shorter_list_differs_where_it_ends(
     assert len(living.requests) <= MOST_REQUESTS
 
 
+async def test_a_page_of_another_offset_proves_nothing(
+    living: LivingServer, comparison: Comparison
+) -> None:
+    living.beyond = "clamped"
+    # Asked for offset 17, the server answers with the last visit, which is the one stored there.
+    living.lists["tp-1"] = [*VISITS[:12], VISITS[17]]
+
+    assert await comparison.find_difference() == 12
+    assert ("tp-1", 17, 1) in living.requests
+
+
 async def test_the_explanation_says_from_where_on_the_list_differs(
     living: LivingServer, comparison: Comparison
 ) -> None:
