@@ -6,13 +6,17 @@ Both are UTF-8 with one row per line. Times are RFC 3339 in UTC.
 import csv
 import io
 import json
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import IO, Any, Final, Protocol, TypeAlias, final
+from itertools import islice
+from typing import IO, Any, Final, Protocol, TypeAlias, TypeVar, final
 
 import msgspec
 
 from distinct_async.models import TouchpointSummary, Visit
+
+T = TypeVar("T")
 
 VISIT_COLUMNS: Final = ("touchpoint_id", "user_id", "timestamp", "offset")
 TOUCHPOINT_COLUMNS: Final = ("touchpoint_id", "name", "value", "total_visits", "unique_visits")
@@ -34,6 +38,10 @@ class Syntax(Protocol):
 
     def decode(self, lines: IO[str]) -> Iterable[Mapping[str, Any]]:
         """Yield each row of a file as a mapping from column to cell."""
+        ...
+
+    def find(self, lines: IO[str], index: int) -> Mapping[str, Any] | None:
+        """Decode one row of a file; a negative index counts from the end. None if missing."""
         ...
 
 
@@ -59,6 +67,13 @@ class Csv:
         """Yield each row of a file as a mapping from column to cell; every cell is a string."""
         return csv.DictReader(lines, strict=True)
 
+    def find(self, lines: IO[str], index: int) -> Mapping[str, Any] | None:
+        """Decode one row of a file; a negative index counts from the end. None if missing."""
+        rows = csv.reader(lines, strict=True)
+        columns = next(rows, list[str]())
+        row = _pick(rows, index)
+        return None if row is None else dict(zip(columns, row, strict=True))
+
 
 @final
 class JsonLines:
@@ -76,6 +91,18 @@ class JsonLines:
     def decode(self, lines: IO[str]) -> Iterable[Mapping[str, Any]]:
         """Yield each row of a file as a mapping from column to cell."""
         return map(json.loads, lines)
+
+    def find(self, lines: IO[str], index: int) -> Mapping[str, Any] | None:
+        """Decode one row of a file; a negative index counts from the end. None if missing."""
+        line = _pick(lines, index)
+        return None if line is None else json.loads(line)
+
+
+def _pick(items: Iterable[T], index: int) -> T | None:
+    if index >= 0:
+        return next(islice(items, index, None), None)
+    last = deque(items, -index)
+    return last[0] if len(last) == -index else None
 
 
 SYNTAXES: Final[Mapping[str, Syntax]] = {"csv": Csv(), "jsonl": JsonLines()}

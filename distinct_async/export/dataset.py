@@ -6,7 +6,7 @@ and their number::
     DESTINATION/visits_type=TOTAL/touchpoint_id=tp-1/visits-000000000000-100000.parquet
 
 A part is written under a temporary name, flushed to disk and renamed, so it exists completely or
-not at all, and the names alone show where the next run continues. Everything here blocks on the
+not at all, and the names show where the next run continues. Everything here blocks on the
 disk, so call it from a thread and never from the event loop.
 """
 

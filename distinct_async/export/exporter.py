@@ -16,6 +16,9 @@ from distinct_async import (
     DistinctClient,
     DistinctError,
     FanOutError,
+    ListChangedError,
+    PaginationError,
+    StatusError,
     TouchpointSummary,
     VisitPage,
     VisitsType,
@@ -27,6 +30,7 @@ from distinct_async._checks import (
     require_visits_type,
 )
 from distinct_async.errors import in_context
+from distinct_async.export.comparison import Comparison
 from distinct_async.export.dataset import update_touchpoints
 from distinct_async.export.disk import DiskThread
 from distinct_async.export.files import make_folders
@@ -49,7 +53,8 @@ class ExportProgress:
         touchpoints_failed: Touchpoints that failed and are not tried again in this run.
         visits: The server's count of visits over these touchpoints, as far as known.
         visits_found: Visits that earlier runs had exported.
-        visits_fetched: Visits that this run has exported.
+        visits_fetched: Visits that this run has exported. Falls if a list shifts while it is
+            read, because the visits that no part has yet are discarded.
         parts_written: Files of visits that this run has finished.
         retries: Retries of the client since this run began.
     """
@@ -98,7 +103,9 @@ async def export_visits(
     no part has, whether the last run was interrupted or the visits are new. A part exists
     completely or not at all, even after a crash. A cancelled export finishes its open parts first.
 
-    The server must append visits and never remove or reorder them.
+    A run continues after a touchpoint's last stored visit and checks that the server still has it
+    there. If the server has inserted, removed or reordered visits before it, the touchpoint fails
+    and its files stay as they are.
 
     Args:
         client: The client; its limits, retries and timeouts apply.
@@ -124,9 +131,9 @@ async def export_visits(
         ConfigurationError: An argument is unusable, or an extra is missing.
         ExportError: The destination or ``touchpoints.<format>`` cannot be written.
         FanOutError: Some touchpoints failed. Raised at the end: the others are exported, and so
-            are the pages fetched for the failed ones. It contains the errors of the walks, a
-            `ListChangedError` if the server has fewer visits than were exported, and an
-            `ExportError` if a file is unusable.
+            are the pages fetched for the failed ones, unless their list has shifted. It contains
+            the errors of the walks; a `ListChangedError` if a list differs from its exported
+            visits, or shifts while it is read; and an `ExportError` if a file is unusable.
         DistinctError: The experience's touchpoints could not be listed.
     """
     if isinstance(touchpoints, str):
@@ -147,7 +154,7 @@ async def export_visits(
         rows_per_part=require_integer("rows_per_part", rows_per_part, minimum=1),
     )
     # Creating a pager checks the other arguments before anything is written.
-    plan.walk("any", offset=0)
+    plan.walk("any")
     with ThreadPoolExecutor(1, thread_name_prefix="distinct-export") as executor:
         disk = DiskThread(executor)
         await disk.run(partial(make_folders, plan.destination))
@@ -224,12 +231,43 @@ class _Run:
         """Append the visits that a touchpoint's parts do not have yet."""
         await self._disk.run(partition.open)
         self._advance(visits_found=partition.rows)
-        pager = self._plan.walk(touchpoint_id, offset=partition.rows)
-        async with aclosing(pager.pages()) as pages:
-            async for page in pages:
-                self._remember(ExportedTouchpoint.from_page(touchpoint_id, page))
-                await self._store(page, partition)
-                self._advance(visits_fetched=len(page.items))
+        failure = await self._append(touchpoint_id, partition)
+        if failure is not None and partition.stored.count and not partition.rows_added:
+            comparison = Comparison(touchpoint_id, partition.stored, self._plan, self._disk)
+            failure = await comparison.explain(failure)
+        if failure is not None:
+            raise failure
+
+    async def _append(self, touchpoint_id: str, partition: Partition) -> DistinctError | None:
+        """Append the pages of a walk; return its error if changes of the list may explain it."""
+        pager = self._plan.walk(touchpoint_id, offset=partition.rows, after=partition.last)
+        try:
+            async with aclosing(pager.pages()) as pages:
+                async for page in pages:
+                    if page.shift:
+                        problem = f"the list shifted by {page.shift:+,} during the export"
+                        return self._discard(partition, ListChangedError(problem))
+                    self._remember(ExportedTouchpoint.from_page(touchpoint_id, page))
+                    await self._store(page, partition)
+                    self._advance(visits_fetched=len(page.items))
+        except ListChangedError as error:
+            return self._discard(partition, error)
+        except (PaginationError, StatusError) as error:
+            return error.with_traceback(None)
+        return None
+
+    def _discard(self, partition: Partition, error: ListChangedError) -> ListChangedError:
+        """Discard the visits that no part has, because their offsets may have changed.
+
+        Nothing may be awaited before this, since a cancelled export stores them.
+        """
+        partition.reject()
+        discarded = partition.rows_rejected
+        if not discarded:
+            return error.with_traceback(None)
+        self._advance(visits_fetched=-discarded)
+        problem = f"{error.args[0]}; discarded {discarded:,} visits that no part had yet"
+        return ListChangedError(problem, offset=error.offset, moment=error.moment)
 
     async def _store(self, page: VisitPage, partition: Partition) -> None:
         stored = 0

@@ -6,7 +6,7 @@ from typing import Self
 
 import attrs
 
-from distinct_async import TouchpointSummary, VisitPage, VisitsType
+from distinct_async import TouchpointSummary, Visit, VisitPage, VisitsType
 
 
 @attrs.frozen(kw_only=True)
@@ -64,6 +64,19 @@ class ExportedTouchpoint:
             total_visits=older.total_visits if total is None else total,
             unique_visits=older.unique_visits if unique is None else unique,
         )
+
+
+@attrs.frozen
+class StoredVisit:
+    """A row of a part.
+
+    Attributes:
+        offset: The visit's index in the server's list when it was exported.
+        visit: The visit.
+    """
+
+    offset: int
+    visit: Visit
 
 
 @attrs.define

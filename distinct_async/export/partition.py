@@ -1,6 +1,6 @@
 """Appending visits to one touchpoint's parts.
 
-Everything here but `Partition.add` blocks on the disk, so call it from a thread.
+Everything here but `add` and `reject` blocks on the disk, so call it from a thread.
 """
 
 from collections.abc import Generator, Sequence
@@ -12,6 +12,7 @@ from distinct_async import ExportError, Visit
 from distinct_async.export.dataset import find_parts, part_name
 from distinct_async.export.files import FolderLock, as_export_error, make_folders, publish, sync
 from distinct_async.export.formats import Format, VisitWriter
+from distinct_async.export.stored import StoredVisits
 
 
 @final
@@ -25,14 +26,22 @@ class Partition:
         rows_per_part: Largest number of visits in a part.
 
     Attributes:
+        stored: The visits that earlier runs have stored.
+        last: The last of them; None if there is none.
         rows: Number of visits in all parts.
+        rows_added: Number of visits added by this object, rejected ones included.
+        rows_rejected: Number of visits discarded by `reject`.
         parts_written: Number of parts finished by this object.
     """
 
     def __init__(
         self, folder: Path, touchpoint_id: str, file_format: Format, rows_per_part: int
     ) -> None:
+        self.stored = StoredVisits((), file_format)
+        self.last: Visit | None = None
         self.rows = 0
+        self.rows_added = 0
+        self.rows_rejected = 0
         self.parts_written = 0
         self._folder = folder
         self._touchpoint_id = touchpoint_id
@@ -40,19 +49,20 @@ class Partition:
         self._rows_per_part = rows_per_part
         self._lock: FolderLock | None = None
         self._part: _OpenPart | None = None
+        self._rejected: _OpenPart | None = None
 
     def open(self) -> None:
-        """Lock the folder and count the visits in it, if it exists.
+        """Lock the folder, count the visits in it and read the last one, if it exists.
 
         Raises:
-            ExportError: The parts do not add up or have another format, or another export is
-                writing them.
+            ExportError: The parts do not add up or have another format, the last one cannot be
+                read or does not end as its name says, or another export is writing them.
         """
         with as_export_error(self._folder):
             if self._folder.is_dir():
-                self._lock_and_count()
+                self._lock_and_read()
 
-    def _lock_and_count(self) -> None:
+    def _lock_and_read(self) -> None:
         self._lock = FolderLock(self._folder)
         # Left by a crashed export; we hold the lock, so deleting is safe.
         for temporary in self._folder.glob(".visits-*.tmp"):
@@ -65,7 +75,8 @@ class Partition:
                 f" {self._format.name} to another folder",
                 str(self._folder),
             )
-        self.rows = sum(part.count for part in parts)
+        self.stored = StoredVisits(parts, self._format)
+        self.last, self.rows = self.stored.last(), self.stored.count
 
     @property
     def room(self) -> int:
@@ -88,6 +99,7 @@ class Partition:
         with self._discard_on_error(self._part), as_export_error(self._folder):
             self._part.add(visits)
         self.rows += len(visits)
+        self.rows_added += len(visits)
 
     def flush(self) -> None:
         """Write the buffered visits, and finish the open part if it is full.
@@ -96,6 +108,17 @@ class Partition:
             ExportError: Writing failed; the open part is discarded.
         """
         self._flush(finish=self.room == 0)
+
+    def reject(self) -> None:
+        """Discard the visits that no finished part has. Does no I/O.
+
+        Add nothing afterwards. `close` deletes what was already written of them.
+        """
+        part, self._part = self._part, None
+        if part is not None:
+            self._rejected = part
+            self.rows -= part.rows
+            self.rows_rejected = part.rows
 
     def close(self) -> None:
         """Finish the open part and release the folder.
@@ -106,6 +129,8 @@ class Partition:
         try:
             self._flush(finish=True)
         finally:
+            if self._rejected is not None:
+                self._rejected.discard()
             if self._lock is not None:
                 self._lock.release()
 

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, Final, TypeAlias, cast
 
 import attrs
 
@@ -11,6 +11,7 @@ from distinct_async import (
     ConfigurationError,
     DistinctClient,
     Pager,
+    StatusError,
     TouchpointSummary,
     Visit,
     VisitPage,
@@ -24,6 +25,9 @@ Touchpoints: TypeAlias = (
     str | Iterable[str | TouchpointSummary] | AsyncIterable[str | TouchpointSummary]
 )
 """An experience's id; or touchpoints, as ids or as `DistinctClient.touchpoints` lists them."""
+
+BEYOND_THE_END: Final = frozenset({400, 404, 416})
+"""The statuses with which servers refuse an offset at or beyond the end of a list."""
 
 
 @attrs.frozen(kw_only=True)
@@ -54,8 +58,15 @@ class ExportPlan:
     prefetch: int
     rows_per_part: int
 
-    def walk(self, touchpoint_id: str, *, offset: int) -> Pager[Visit, VisitPage]:
+    def walk(
+        self, touchpoint_id: str, *, offset: int = 0, after: Visit | None = None
+    ) -> Pager[Visit, VisitPage]:
         """Return a pager over a touchpoint's visits from `offset`.
+
+        Args:
+            touchpoint_id: The touchpoint.
+            offset: The number of stored visits.
+            after: The last of them, which the server must still have at its place.
 
         Raises:
             ConfigurationError: An argument is unusable.
@@ -66,9 +77,29 @@ class ExportPlan:
             touchpoint_id,
             experience_id=self.experience_id,
             offset=offset,
+            after=after,
             page_size=self.page_size,
             prefetch=self.prefetch,
         )
+
+    async def page_at(self, touchpoint_id: str, offset: int) -> VisitPage | None:
+        """Request a single visit; None if the server refuses the offset as beyond the list's end.
+
+        Raises:
+            DistinctError: The request failed.
+        """
+        try:
+            return await self.client.touchpoint_metrics(
+                touchpoint_id,
+                visits_type=self.visits_type,
+                experience_id=self.experience_id,
+                offset=offset,
+                page_size=1,
+            )
+        except StatusError as error:
+            if error.status not in BEYOND_THE_END:
+                raise
+            return None
 
     def partition(self, touchpoint_id: str) -> Partition:
         """Return a touchpoint's parts."""

@@ -60,6 +60,22 @@ async def test_a_partial_export_lists_the_touchpoints_that_failed(
     assert {request.parameters["experienceId"] for request in fake.requests} == {"exp-1"}
 
 
+async def test_an_export_of_a_changed_list_says_where_it_differs(
+    run: Run, fake: FakeDistinct, to: Path
+) -> None:
+    await run("export", "exp-1", "--to", to, "--format", "csv")
+    fake.add_touchpoint("tp-1", visits=VISITS[:60] + VISITS[61:])
+    fake.scan("tp-2", "late", START + timedelta(days=1))
+    for new in (1, 0):
+        code, _, err = await run("export", "exp-1", "--to", to, "--format", "csv")
+
+        assert code == 3
+        assert f"exported {new} new visits" in err
+        assert "from offset 60 on (2024-01-01T11:00:00Z); no visits were written [touch" in err
+    late = Visit("late", START + timedelta(days=1))
+    assert rows_of(to) == rows_from("tp-1", VISITS) + rows_from("tp-2", [*VISITS[:5], late])
+
+
 async def test_an_export_without_success_exits_with_1(run: Run, to: Path) -> None:
     ids = [f"gone-{i}" for i in range(20)]
     code, _, err = await run("export", "exp-1", "--to", to, "--touchpoint", *ids)

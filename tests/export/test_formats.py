@@ -18,7 +18,7 @@ import pytest
 from distinct_async import ConfigurationError, DistinctClient, Visit
 from distinct_async.export import to_arrow
 from distinct_async.export.formats import FORMATS, find_format, find_format_of
-from distinct_async.export.models import ExportedTouchpoint
+from distinct_async.export.models import ExportedTouchpoint, StoredVisit
 from distinct_async.testing import FakeDistinct
 from tests.support.exported import read, rows_from
 
@@ -83,6 +83,34 @@ def as_rows(frame: Any) -> list[tuple[Any, ...]]:
 
 def test_each_format_holds_the_exact_rows(path: Path) -> None:
     assert list(read(path)) == ROWS
+
+
+def test_each_row_can_be_read_back_from_either_end(path: Path) -> None:
+    file_format = find_format_of(path)
+    assert file_format is not None
+    rows = [StoredVisit(offset, visit) for offset, visit in enumerate(VISITS)]
+
+    assert [file_format.read_visit(path, index) for index in range(len(VISITS))] == rows
+    assert [file_format.read_visit(path, index) for index in range(-len(VISITS), 0)] == rows
+    for index in (len(VISITS), -len(VISITS) - 1):
+        assert file_format.read_visit(path, index) is None
+
+
+def test_times_read_back_are_in_utc(path: Path) -> None:
+    file_format = find_format_of(path)
+    assert file_format is not None
+    row = file_format.read_visit(path, -1)
+
+    assert row is not None
+    assert row.visit.timestamp.tzinfo is UTC
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_file_without_rows_has_no_visit_to_read(name: str, tmp_path: Path) -> None:
+    file_format, path = find_format(name), tmp_path / f"visits.{name}"
+    file_format.open_writer(path).close()
+
+    assert file_format.read_visit(path, 0) is file_format.read_visit(path, -1) is None
 
 
 @pytest.mark.parametrize("reader", [read_with_duckdb, read_with_polars, read_with_pandas])
@@ -244,7 +272,7 @@ async def test_an_empty_list_becomes_a_table_with_columns(client: DistinctClient
         assert (table.num_rows, table.num_columns) == (0, 4)
 
 
-def test_writing_parquet_does_not_import_pandas(tmp_path: Path) -> None:
+def test_writing_and_reading_parquet_does_not_import_pandas(tmp_path: Path) -> None:
     code = f"""
 import sys
 from datetime import UTC, datetime
@@ -261,6 +289,7 @@ writer.write(buffer)
 writer.close()
 touchpoint = ExportedTouchpoint(touchpoint_id="1", name="", value="")
 file_format.write_touchpoints(path / "touchpoints.parquet", [touchpoint])
+file_format.read_visit(path / "visits.parquet", -1)
 print("pandas" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

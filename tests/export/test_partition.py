@@ -123,6 +123,54 @@ def test_a_large_buffer_is_flushed_before_the_part_is_full(folder: Path) -> None
     assert len(find_parts(folder)) == 1
 
 
+@pytest.mark.parametrize("file_format", ["parquet", "csv", "jsonl.gz"])
+def test_an_open_partition_knows_the_last_stored_visit(folder: Path, file_format: str) -> None:
+    first = open_partition(folder, file_format=file_format)
+    fill(first, 25)
+    first.close()
+    second = open_partition(folder, file_format=file_format)
+    second.close()
+
+    assert first.last is None
+    assert second.last == VISITS[24]
+    assert second.stored.count == 25
+
+
+@pytest.mark.parametrize("file_format", ["parquet", "csv", "jsonl.zst"])
+@pytest.mark.parametrize("is_flushed", [False, True])
+def test_rejected_visits_are_discarded_and_finished_parts_stay(
+    folder: Path, file_format: str, is_flushed: bool
+) -> None:
+    partition = open_partition(folder, file_format=file_format)
+    fill(partition, 25)
+    if is_flushed:
+        partition.flush()
+    partition.reject()
+    assert (partition.rows, partition.rows_added, partition.rows_rejected) == (20, 25, 5)
+    partition.close()
+
+    assert rows_of(folder) == rows_from("tp-1", VISITS[:20])
+    assert not list(folder.glob(".*"))
+    partition = open_partition(folder, file_format=file_format)
+    fill(partition, 5)
+    partition.close()
+    assert rows_of(folder) == rows_from("tp-1", VISITS[:25])
+
+
+@pytest.mark.parametrize("count", [0, 20])
+def test_rejecting_changes_nothing_if_finished_parts_have_every_visit(
+    folder: Path, count: int
+) -> None:
+    partition = open_partition(folder)
+    fill(partition, count)
+    partition.reject()
+    partition.close()
+
+    assert (partition.rows, partition.rows_added, partition.rows_rejected) == (count, count, 0)
+    assert rows_of(folder) == rows_from("tp-1", VISITS[:count])
+    assert partition.parts_written == count / 10
+
+
 def test_temporary_files_of_a_crashed_export_are_removed(folder: Path) -> None:
     touch(folder, ".visits-000000000000.csv.tmp", ".visits-000000000010.parquet.tmp", "_SUCCESS")
 

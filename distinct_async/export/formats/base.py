@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from distinct_async import Visit
-from distinct_async.export.models import ExportedTouchpoint, Tally
+from distinct_async.export.models import ExportedTouchpoint, StoredVisit, Tally
 
 
 class VisitBuffer(Protocol):
@@ -52,6 +52,13 @@ class Format(Protocol):
 
     def open_writer(self, path: Path) -> VisitWriter:
         """Create a file of visits."""
+        ...
+
+    def read_visit(self, path: Path, index: int) -> StoredVisit | None:
+        """Read one row of a file of visits; a negative index counts from the end.
+
+        Returns None if the file has too few rows.
+        """
         ...
 
     def tally(self, path: Path) -> Tally:

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from pyarrow import json
 
 from distinct_async import Pager, Visit, VisitPage
-from distinct_async.export.models import ExportedTouchpoint, Tally
+from distinct_async.export.models import ExportedTouchpoint, StoredVisit, Tally
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _TIME: Final = pa.timestamp("us", "UTC")
@@ -195,6 +195,21 @@ class Parquet:
     def open_writer(self, path: Path) -> ParquetWriter:
         """Create a file of visits."""
         return ParquetWriter(path)
+
+    def read_visit(self, path: Path, index: int) -> StoredVisit | None:
+        """Read one row of a file of visits; a negative index counts from the end."""
+        with pq.ParquetFile(path) as file:
+            index += file.metadata.num_rows if index < 0 else 0
+            if not 0 <= index < file.metadata.num_rows:
+                return None
+            group = 0
+            while index >= (rows := file.metadata.row_group(group).num_rows):
+                index, group = index - rows, group + 1
+            table = file.read_row_group(group, ["user_id", "timestamp", "offset"])
+        # Dropping the zone (always UTC) avoids a lookup in the time zone database.
+        moment = table["timestamp"].cast(pa.timestamp("us"))[index].as_py().replace(tzinfo=UTC)
+        visit = Visit(table["user_id"][index].as_py(), moment)
+        return StoredVisit(table["offset"][index].as_py(), visit)
 
     def tally(self, path: Path) -> Tally:
         """Count the visits in a file."""

@@ -3,8 +3,8 @@
 import gzip
 import io
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from importlib import import_module
 from pathlib import Path
@@ -20,7 +20,7 @@ from distinct_async._rows import (
     Syntax,
     encode_visits,
 )
-from distinct_async.export.models import ExportedTouchpoint, Tally
+from distinct_async.export.models import ExportedTouchpoint, StoredVisit, Tally
 
 # Many filesystem blocks, yet small next to a page in memory.
 _FLUSH_THRESHOLD: Final = 1024 * 1024
@@ -103,6 +103,15 @@ class TextFormat:
         """Create a file of visits."""
         return TextWriter(path, self._compression, self._syntax.head(VISIT_COLUMNS))
 
+    def read_visit(self, path: Path, index: int) -> StoredVisit | None:
+        """Read one row of a file of visits; a negative index counts from the end."""
+        with self._open_lines(path) as lines:
+            row = self._syntax.find(lines, index)
+        if row is None:
+            return None
+        moment = datetime.fromisoformat(row["timestamp"])
+        return StoredVisit(int(row["offset"]), Visit(row["user_id"], moment))
+
     def tally(self, path: Path) -> Tally:
         """Count the visits in a file."""
         users: set[str] = set()
@@ -141,10 +150,14 @@ class TextFormat:
         ]
 
     def _read_rows(self, path: Path) -> Iterator[Mapping[str, Any]]:
+        with self._open_lines(path) as lines:
+            yield from self._syntax.decode(lines)
+
+    @contextmanager
+    def _open_lines(self, path: Path) -> Generator[IO[str]]:
         with ExitStack() as resources:
             binary = _READERS[self._compression](path, resources)
-            lines = resources.enter_context(io.TextIOWrapper(binary, "utf-8", newline=""))
-            yield from self._syntax.decode(lines)
+            yield resources.enter_context(io.TextIOWrapper(binary, "utf-8", newline=""))
 
 
 def create_format(name: str) -> TextFormat:

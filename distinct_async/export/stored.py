@@ -1,0 +1,60 @@
+"""Reading visits back from a touchpoint's parts. Blocks on the disk, so call it from a thread."""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import final
+
+import attrs
+
+from distinct_async import ExportError, Visit
+from distinct_async.export.dataset import Part
+from distinct_async.export.files import as_export_error
+from distinct_async.export.formats import Format
+
+
+@final
+@attrs.frozen
+class StoredVisits:
+    """The visits that earlier runs have stored.
+
+    Attributes:
+        parts: Their parts, by offset.
+        file_format: The format of the parts.
+    """
+
+    parts: Sequence[Part]
+    file_format: Format
+
+    @property
+    def count(self) -> int:
+        """Number of visits, according to the names of the parts."""
+        return sum(part.count for part in self.parts)
+
+    def last(self) -> Visit | None:
+        """Read the last visit; None if there is none.
+
+        Raises:
+            ExportError: The last part cannot be read, or does not end as its name says.
+        """
+        return self._read(self.parts[-1], -1, self.count - 1) if self.parts else None
+
+    def at(self, offset: int) -> Visit:
+        """Read the visit at an offset, which must be less than `count`.
+
+        Raises:
+            ExportError: Its part cannot be read, or has another visit in its place.
+        """
+        part = self.parts[bisect_right(self.parts, offset, key=lambda part: part.offset) - 1]
+        return self._read(part, offset - part.offset, offset)
+
+    def _read(self, part: Part, index: int, offset: int) -> Visit:
+        with as_export_error(part.path):
+            row = self.file_format.read_visit(part.path, index)
+        if row is None or row.offset != offset:
+            found = "nothing" if row is None else f"that of offset {row.offset:,}"
+            raise ExportError(
+                f"expected the visit of offset {offset:,}, found {found}; delete this part and all"
+                " parts after it, then export again",
+                str(part.path),
+            )
+        return row.visit
