@@ -14,6 +14,8 @@ from distinct_async.models import P
 _LOGGER: Final = logging.getLogger("distinct_async")
 # Items kept at least to prove the place; of longer pages, two pages, because that copies nothing.
 _TAIL: Final = 64
+# Items of each page that are compared with their neighbours.
+_SAMPLE: Final = 16
 # Shared items where identical ones stand next to each other, and the page size that allows it.
 _WIDE: Final = 3
 _WIDE_FROM: Final = 8
@@ -251,12 +253,9 @@ class Place(Generic[P]):
             self._before, self._latest = self._latest, added
 
     def _has_neighbours_alike(self, added: Keys) -> bool:
-        """Whether identical items stand next to each other: on the first page, or at a seam."""
-        if not self._started:
-            return any(map(eq, added, added[1:]))
-        return bool(added) and (
-            added[:1] == self._latest[-1:] or added[:1] == added[1:2] or added[-2:-1] == added[-1:]
-        )
+        """Whether identical items stand next to each other at the seam, or soon after it."""
+        sample = (*self._latest[-1:], *added[:_SAMPLE])
+        return any(map(eq, sample, sample[1:]))
 
     def _pass_missing(self, page: P, cut: int) -> int:
         """Return the cut after items that were delivered, then missing, and are there again."""
