@@ -36,6 +36,11 @@ def make_visits(count: int) -> list[Visit]:
     return [Visit(f"user-{i % 97}", START + timedelta(seconds=i)) for i in range(count)]
 
 
+def page_offsets(total: int, page_size: int) -> list[int]:
+    """Return the offsets of a walk's requests: each page but the first starts one item early."""
+    return [*range(0, max(1, total - 1), page_size - 1)]
+
+
 @attrs.define
 class ListServer:
     """Serves a list of visits in pages.
@@ -87,6 +92,7 @@ class ListServer:
         self,
         *,
         offset: int = 0,
+        after: Visit | None = None,
         limit: int | None = None,
         page_size: int | None = None,
         prefetch: int = 4,
@@ -101,6 +107,7 @@ class ListServer:
             name="visits",
             source=source,
             offset=offset,
+            after=after,
             limit=limit,
             page_size=page_size,
             prefetch=prefetch,
