@@ -180,20 +180,24 @@ class TouchpointServer:
     Attributes:
         count: Number of touchpoints.
         select: Returns the touchpoints of a page, from all of them, the offset and the page size.
+        first: The number of the first touchpoint; those before it are not in the list.
         requests: Number of requests received.
     """
 
     count: int
     select: Select
+    first: int = 0
     requests: int = 0
 
     async def fetch(self, offset: int, page_size: int | None) -> TouchpointPage:
         self.requests += 1
         # The visit counts change with every request, so only the ids identify touchpoints.
         everything = [
-            TouchpointSummary(f"tp-{i}", "", "", self.requests, 0) for i in range(self.count)
+            TouchpointSummary(f"tp-{i}", "", "", self.requests, 0)
+            for i in range(self.first, self.count)
         ]
-        return TouchpointPage(self.count, tuple(self.select(everything, offset, page_size)), offset)
+        items = tuple(self.select(everything, offset, page_size))
+        return TouchpointPage(len(everything), items, offset)
 
     async def walk(self, page_size: int | None = None) -> list[str]:
         source = Source(fetch=self.fetch, spawn=asyncio.create_task, key=attrgetter("id"))
