@@ -189,6 +189,19 @@ async def test_a_short_first_page_does_not_shorten_all_later_requests() -> None:
     assert len(server.requests) <= 5_000 / 50 + 10
 
 
+@pytest.mark.parametrize("page_size", [None, 1, 50])
+async def test_pages_that_shrink_to_single_items_lose_no_item(page_size: int | None) -> None:
+    server = ListServer(make_visits(110))
+
+    def change(offset: int, page: VisitPage) -> VisitPage:
+        server.largest_page = 1 if offset >= 40 else 19
+        return page
+
+    server.change = change
+
+    assert await server.pager(page_size=page_size).collect() == server.visits
+
+
 async def test_growing_pages_repeat_no_item() -> None:
     server = ListServer(make_visits(1_000), largest_page=10)
 
