@@ -2,7 +2,7 @@
 
 import pytest
 
-from distinct_async._seam import cut_anywhere, cut_at_seam, is_shared, probe_offsets
+from distinct_async._seam import cut_anywhere, cut_at_seam, guess_cut, is_shared, probe_offsets
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,11 @@ def test_a_page_that_starts_several_items_early_is_cut_at_the_place(
         ("abcde", "xcdeycdef", 9, 0, None),
         # Items of the tail were deleted, the last of them included, or others inserted.
         ("abcdef", "abcdgh", 9, 0, None),
-        ("abcdefgh", "abcdefgij", 9, 0, 7),
+        ("abcdefgh", "abcdefgij", 9, 0, None),
+        ("abcdefgh", "abcdefgijk", 9, 0, 7),
+        ("abcdefgh", "abcdefgijk", 9, 1, None),
+        ("abcdefgh", "abcdefgijkl", 9, 1, 7),
+        ("abcdefgh", "abcdefgijkh", 9, 0, 11),
         ("abcdefgh", "abcdghij", 9, 0, 6),
         ("abcdefgh", "abcdxefghij", 9, 0, 9),
         ("abcdefgh", "xabcdefgxh", 9, 0, 10),
@@ -123,6 +127,33 @@ def test_the_place_is_found_anywhere_in_a_page_if_enough_items_prove_it(
     found = cut_anywhere(tuple(tail), tuple(items), expected=expected, growth=growth)
 
     assert found == cut
+
+
+@pytest.mark.parametrize(
+    ("items", "cut"), [("abcdefgij", 7), ("abcdefg", 7), ("abcdefgi", 7), ("abcxxxgi", None)]
+)
+def test_the_last_items_may_be_missing_from_the_end_of_a_list(items: str, cut: int | None) -> None:
+    found = cut_anywhere(tuple("abcdefgh"), tuple(items), expected=9, growth=0, ends=True)
+
+    assert found == cut
+
+
+@pytest.mark.parametrize(
+    ("tail", "items", "cut"),
+    [
+        # A page before the place shows how far it is to the end of the tail.
+        ("abcdefgh", "abcde", 8),
+        ("abcdefgh", "xxabc", 10),
+        ("abcdefgh", "cdxef", 7),
+        # Hardly anything agrees.
+        ("abcdefgh", "abxxx", None),
+        ("abcdefgh", "ab", 8),
+        ("abcdefgh", "xyz", None),
+        ("abcdefgh", "", None),
+    ],
+)
+def test_a_page_before_the_place_hints_at_it(tail: str, items: str, cut: int | None) -> None:
+    assert guess_cut(tuple(tail), tuple(items)) == cut
 
 
 @pytest.mark.parametrize(
@@ -146,4 +177,4 @@ def test_the_place_is_found_anywhere_in_a_page_if_enough_items_prove_it(
 def test_the_place_is_sought_where_it_is_likeliest_first(
     reached: int, size: int, growth: int, offsets: list[int]
 ) -> None:
-    assert [*probe_offsets(reached, size, growth)] == offsets
+    assert probe_offsets(reached, size, growth) == offsets
