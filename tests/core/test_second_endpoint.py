@@ -46,6 +46,10 @@ class ScanPage:
     offset: int
     shift: int = 0
 
+    def part(self, start: int, end: int, *, shift: int = 0) -> "ScanPage":
+        items = self.items[start:end]
+        return ScanPage(self.gate_name, self.total, items, self.offset + start, shift)
+
 
 class _Window(msgspec.Struct):
     start: int

@@ -21,6 +21,7 @@ from distinct_async import (
 from distinct_async.errors import ResumePoint
 from tests.support.helpers import drain_walk, eventually
 from tests.support.list_server import (
+    Letters,
     ListServer,
     TouchpointServer,
     make_visits,
@@ -234,19 +235,11 @@ async def test_touchpoints_are_recognized_by_their_ids_if_the_list_shifts(
     assert await server.walk() == [f"tp-{i}" for i in range(before, 175)]
 
 
-async def test_any_attrs_value_with_the_fields_of_a_page_can_be_one() -> None:
+async def test_any_value_with_the_attributes_of_a_page_can_be_one() -> None:
     async def fetch(offset: int, _: int | None) -> Page[str]:
-        return Letters(offset, tuple("abc"[offset : offset + 1]))
+        return Letters(offset, "abc"[offset : offset + 1], total=3)
 
     assert await pager_of(fetch).collect() == ["a", "b", "c"]
-
-
-@attrs.frozen
-class Letters:
-    offset: int
-    items: tuple[str, ...]
-    total: int = 3
-    shift: int = 0
 
 
 async def test_interleaved_walks_are_independent() -> None:

@@ -207,6 +207,19 @@ class TouchpointServer:
         return [touchpoint.id async for touchpoint in pager]
 
 
+@attrs.frozen
+class Letters:
+    """A page of letters, in a list of 26 unless told otherwise."""
+
+    offset: int
+    items: tuple[str, ...] = attrs.field(converter=tuple[str, ...])
+    total: int = 26
+    shift: int = 0
+
+    def part(self, start: int, end: int, *, shift: int = 0) -> "Letters":
+        return Letters(self.offset + start, self.items[start:end], self.total, shift)
+
+
 def pager_of(fetch: Callable[[int, int | None], Awaitable[Page[str]]]) -> Pager[str]:
     """Return a pager of strings."""
     source = Source[Page[str]](fetch=fetch, spawn=asyncio.create_task)
