@@ -225,6 +225,23 @@ async def test_pages_that_shrink_to_single_items_lose_no_item(page_size: int | N
     assert await server.pager(page_size=page_size).collect() == server.visits
 
 
+@pytest.mark.parametrize("single", range(20, 26))
+@pytest.mark.parametrize("page_size", [None, 1, 50])
+async def test_single_items_that_grow_to_pages_repeat_no_item(
+    page_size: int | None, single: int
+) -> None:
+    server = ListServer(make_visits(60), largest_page=1)
+
+    def change(_: int, page: VisitPage) -> VisitPage:
+        if len(server.requests) >= single:
+            server.largest_page = 10
+        return page
+
+    server.change = change
+
+    assert await server.pager(page_size=page_size, prefetch=1).collect() == server.visits
+
+
 async def test_growing_pages_repeat_no_item() -> None:
     server = ListServer(make_visits(1_000), largest_page=10)
 
