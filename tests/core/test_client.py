@@ -271,7 +271,7 @@ async def test_pages_that_end_before_the_total_raise_incomplete_list(
     assert isinstance(error, IncompleteListError)
     assert (error.expected, error.received, error.next_offset) == (400, 150, 150)
     assert items == small[:150]
-    assert 4 <= fake.request_count - len(page_offsets(400, 50)) <= 16
+    assert 4 <= fake.request_count - len(page_offsets(400, 50)) <= 40
 
 
 async def test_the_gap_after_a_short_page_is_filled(
@@ -347,6 +347,53 @@ async def test_a_malformed_item_is_named_and_all_pages_before_it_are_delivered(
     assert isinstance(error, DecodeError)
     assert error.path == "data.touchpoints.totalVisitsDetails.items[3].userId"
     assert (items, error.next_offset, error.attempts) == (small[:99], 99, 1)
+
+
+@pytest.mark.parametrize("times", [2, None])
+async def test_a_page_of_another_touchpoint_is_retried_and_never_delivered(
+    fake: FakeDistinct, client: DistinctClient, small: list[Visit], times: int | None
+) -> None:
+    def mix_up(offset: int, touchpoint: dict[str, Any]) -> None:
+        if offset == 98 and (times is None or mixed_up.append(offset) or len(mixed_up) <= times):
+            touchpoint["id"] = "tp-2"
+
+    mixed_up: list[int] = []
+    change_pages(fake, mix_up)
+
+    items, error = await drain_walk(client.total_visits("tp-1"))
+
+    if times is None:
+        assert isinstance(error, DecodeError)
+        assert (error.path, error.attempts) == ("data.touchpoints.id", 5)
+        assert (error.next_offset, error.touchpoint_id, items) == (99, "tp-1", small[:99])
+    else:
+        assert (items, error) == (small, None)
+        assert client.stats.retries == times
+
+
+async def test_a_single_page_of_another_touchpoint_or_of_a_user_twice_is_refused(
+    fake: FakeDistinct, client: DistinctClient, small: list[Visit]
+) -> None:
+    async def mix_up(_: FakeRequest, payload: dict[str, Any]) -> dict[str, Any]:
+        touchpoint = payload["data"]["touchpoints"]
+        if "uniqueVisitsDetails" in touchpoint:
+            items = touchpoint["uniqueVisitsDetails"]["items"]
+            items[7]["userId"] = items[3]["userId"]
+        else:
+            touchpoint["id"] = "tp-2"
+        return payload
+
+    fake.intercept = mix_up
+    paths: list[tuple[str, int]] = []
+    for visits_type in VisitsType:
+        with pytest.raises(DecodeError) as caught:
+            await client.touchpoint_metrics("tp-1", visits_type=visits_type)
+        paths.append((caught.value.path, caught.value.attempts))
+
+    assert paths == [
+        ("data.touchpoints.id", 5),
+        ("data.touchpoints.uniqueVisitsDetails.items[7].userId", 5),
+    ]
 
 
 # --- Failing and resuming

@@ -157,10 +157,14 @@ def test_a_page_before_the_place_hints_at_its_offset() -> None:
 
 
 def test_a_page_may_be_the_last_one_again() -> None:
+    assert not make_place().is_last_page(ABC)
     place = place_after(ABC)
 
     assert place.is_last_page(Letters(7, "abc"))
+    # A smaller page was requested than the one before.
+    assert place.is_last_page(Letters(7, "ab"))
     assert not place.is_last_page(Letters(7, "abd"))
+    assert not place.is_last_page(Letters(7, "a"))
 
 
 # --- Sharing more than one item
