@@ -14,10 +14,10 @@ from distinct_async import (
     ListChangedError,
     Pager,
     RepeatedPageError,
+    ResumePoint,
     Visit,
     VisitPage,
 )
-from distinct_async.errors import ResumePoint
 from tests.support.helpers import drain_walk, spin
 from tests.support.list_server import (
     DEFAULT_PAGE_SIZE,

@@ -13,12 +13,12 @@ from distinct_async import (
     ListChangedError,
     NotFoundError,
     Pager,
+    ResumePoint,
     ServerError,
     TransportError,
     Visit,
     VisitPage,
 )
-from distinct_async.errors import ResumePoint
 from distinct_async.testing import FakeDistinct, FakeRequest
 from tests.support.helpers import ONCE, drain_walk, logged
 from tests.support.list_server import START, ListServer, make_visits

@@ -46,7 +46,10 @@ def test_a_page_that_starts_early_shares_its_first_items(
         # Insertions have moved the place to the right, by as much as the list has grown.
         ("abc", "bcde", 1, 2),
         ("abc", "abcde", 2, 3),
-        ("abc", "bcde", 5, 2),
+        # A growth that explains another shift asks for more agreement.
+        ("abc", "bcde", 3, 2),
+        ("abc", "bcde", 5, None),
+        ("abc", "abcde", 5, 3),
         ("abc", "zabcd", 3, 4),
         # A growth is no proof by itself, and neither is a shift without a growth.
         ("abc", "defg", 2, None),
@@ -88,7 +91,14 @@ def test_a_page_that_starts_several_items_early_is_cut_at_the_place(
         ("abc", "xabcde", 9, 0, 4),
         ("abc", "xyzabc", -4, 0, 6),
         # The page has the end of the tail only, as it starts within it.
-        ("abcd", "cdef", 9, 0, 2),
+        ("abcd", "bcdef", 9, 0, 3),
+        ("abcd", "cdef", 9, 0, None),
+        ("abcd", "cdef", 3, 0, 2),
+        # Far from where the place should be, half of what could agree must do so.
+        ("abcdefghijkl", "012345ijklmn", 30, 0, None),
+        ("abcdefghijkl", "012345ijklmn", 13, 0, None),
+        ("abcdefghijkl", "012345ijklmn", 12, 0, 10),
+        ("abcdefghijkl", "0123ghijklmn", 30, 0, 10),
         # One item is too little, unless the place has moved by as much as the total.
         ("abcd", "defg", 9, 0, None),
         ("abcd", "defg", 3, -2, 1),

@@ -13,34 +13,34 @@ from distinct_async import (
 )
 from distinct_async._place import Place
 from distinct_async._search import Found, Search, is_beyond_the_end
-from tests.support.list_server import Letters
+from tests.support.list_server import LetterPage, letters
 
-Answer = Callable[[int], Letters | DistinctError]
+Answer = Callable[[int], LetterPage | DistinctError]
 
 
-def place_at(items: str) -> Place[Letters]:
+def place_at(items: str) -> Place[LetterPage]:
     """Return the place after a first page with these items."""
-    place: Place[Letters] = Place(offset=0, after=None, limit=None, key=None, name="tp-1")
-    place.accept(Letters(0, items), 0)
+    place: Place[LetterPage] = Place(offset=0, after=None, limit=None, key=None, name="tp-1")
+    place.accept(letters(0, items), 0)
     return place
 
 
 async def search(
-    place: Place[Letters], answer: Answer, *, seen: Letters | None, size: int = 4
-) -> tuple[Found[Letters] | DistinctError, list[int]]:
+    place: Place[LetterPage], answer: Answer, *, seen: LetterPage | None, size: int = 4
+) -> tuple[Found[LetterPage] | DistinctError, list[int]]:
     """Return the outcome of a search, and the offsets of its requests."""
     offsets: list[int] = []
 
-    async def fetch(offset: int) -> Letters | DistinctError:
+    async def fetch(offset: int) -> LetterPage | DistinctError:
         offsets.append(offset)
         return answer(offset)
 
-    outcome = await Search(place, fetch, size=size, seen=seen).run()
-    return outcome, offsets
+    looked_for: Search[LetterPage] = Search(place, fetch, size=size, seen=seen)
+    return await looked_for.run(), offsets
 
 
-def serve(items: str, size: int = 4) -> Answer:
-    return lambda offset: Letters(offset, items[offset : offset + size], len(items))
+def serve(items: str, size: int = 4) -> Callable[[int], LetterPage]:
+    return lambda offset: letters(offset, items[offset : offset + size], len(items))
 
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -71,7 +71,7 @@ async def test_the_place_is_found_near_where_it_was(
 
 async def test_a_place_that_cannot_be_found_is_lost_after_a_few_requests() -> None:
     outcome, offsets = await search(
-        place_at("abcdefgh"), serve("0123456789" * 10), seen=Letters(7, "7890", 100)
+        place_at("abcdefgh"), serve("0123456789" * 10), seen=letters(7, "7890", 100)
     )
 
     assert isinstance(outcome, ListChangedError)
@@ -96,7 +96,7 @@ def test_some_statuses_may_mean_that_an_offset_is_beyond_the_end(status: int) ->
 async def test_the_search_goes_back_before_offsets_that_are_beyond_the_end() -> None:
     now = LETTERS[3:8]
 
-    def answer(offset: int) -> Letters | DistinctError:
+    def answer(offset: int) -> LetterPage | DistinctError:
         return serve(now)(offset) if offset < len(now) else NotFoundError(404)
 
     outcome, offsets = await search(place_at("abcdefgh"), answer, seen=None)
@@ -117,7 +117,7 @@ async def test_a_list_that_is_gone_ends_in_the_error_that_says_so() -> None:
 
 async def test_a_list_that_seems_shorter_is_read_again_before_that_is_believed() -> None:
     outcome, offsets = await search(
-        place_at("abcdefgh"), serve("abcdefg", 8), seen=Letters(7, "", 7), size=8
+        place_at("abcdefgh"), serve("abcdefg", 8), seen=letters(7, "", 7), size=8
     )
 
     assert isinstance(outcome, Found)
@@ -127,10 +127,10 @@ async def test_a_list_that_seems_shorter_is_read_again_before_that_is_believed()
 
 
 async def test_a_replica_that_lags_behind_is_not_believed() -> None:
-    answers = [Letters(2, "cdefg", 7), Letters(2, "cdefg", 7), Letters(2, "cdefghij", 10)]
+    answers = [letters(2, "cdefg", 7), letters(2, "cdefg", 7), letters(2, "cdefghij", 10)]
 
     outcome, _ = await search(
-        place_at("abcdefgh"), lambda _: answers.pop(0), seen=Letters(7, "", 7), size=8
+        place_at("abcdefgh"), lambda _: answers.pop(0), seen=letters(7, "", 7), size=8
     )
 
     assert isinstance(outcome, Found)
@@ -140,7 +140,7 @@ async def test_a_replica_that_lags_behind_is_not_believed() -> None:
 async def test_a_page_that_shows_only_what_precedes_the_place_hints_at_it() -> None:
     # Twenty were inserted, by a total that does not show it.
     now = "0123456789" + LETTERS[:4] + "0123456789" + LETTERS[4:]
-    seen = Letters(7, serve(now)(7).items, 26)
+    seen = letters(7, now[7:11])
 
     outcome, offsets = await search(place_at("abcdefghijkl"), serve(now, 16), seen=seen, size=16)
 
@@ -152,7 +152,7 @@ async def test_a_page_that_shows_only_what_precedes_the_place_hints_at_it() -> N
 async def test_pages_that_share_an_item_are_looked_at_as_one() -> None:
     """No page of four shows three items of the tail next to each other before the place."""
     outcome, offsets = await search(
-        place_at("abcdefgh"), serve("abcdefg0h1" + LETTERS[8:]), seen=Letters(7, "0h1i", 28)
+        place_at("abcdefgh"), serve("abcdefg0h1" + LETTERS[8:]), seen=letters(7, "0h1i", 28)
     )
 
     assert isinstance(outcome, Found)
@@ -163,7 +163,7 @@ async def test_pages_that_share_an_item_are_looked_at_as_one() -> None:
 
 async def test_the_last_page_again_from_any_offset_is_a_repeated_page() -> None:
     outcome, offsets = await search(
-        place_at("abcd"), lambda offset: Letters(offset, "abcd"), seen=Letters(3, "abcd")
+        place_at("abcd"), lambda offset: letters(offset, "abcd"), seen=letters(3, "abcd")
     )
 
     assert isinstance(outcome, RepeatedPageError)

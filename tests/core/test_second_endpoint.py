@@ -23,10 +23,10 @@ from distinct_async import (
     RetryPolicy,
     ServerError,
 )
+from distinct_async._reading import Source
 from distinct_async._secrets import ApiKey
 from distinct_async._session import Policy, Session
 from distinct_async._transport import Transport, TransportSettings
-from distinct_async._walk import Source
 from distinct_async._wire.protocol import Reply, Request, encode_query, struct_decoder
 from distinct_async._wire.structuring import structure
 from distinct_async.testing import FakeClock

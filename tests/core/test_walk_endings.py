@@ -13,17 +13,17 @@ from distinct_async import (
     NotFoundError,
     Page,
     RepeatedPageError,
+    ResumePoint,
     ServerError,
     TouchpointSummary,
     TransportError,
     VisitPage,
 )
-from distinct_async.errors import ResumePoint
 from tests.support.helpers import drain_walk, eventually
 from tests.support.list_server import (
-    Letters,
     ListServer,
     TouchpointServer,
+    letters,
     make_visits,
     pager_of,
 )
@@ -237,7 +237,7 @@ async def test_touchpoints_are_recognized_by_their_ids_if_the_list_shifts(
 
 async def test_any_value_with_the_attributes_of_a_page_can_be_one() -> None:
     async def fetch(offset: int, _: int | None) -> Page[str]:
-        return Letters(offset, "abc"[offset : offset + 1], total=3)
+        return letters(offset, "abc"[offset : offset + 1], total=3)
 
     assert await pager_of(fetch).collect() == ["a", "b", "c"]
 

@@ -208,16 +208,20 @@ class TouchpointServer:
 
 
 @attrs.frozen
-class Letters:
-    """A page of letters, in a list of 26 unless told otherwise."""
+class LetterPage:
+    """A page of letters."""
 
     offset: int
-    items: tuple[str, ...] = attrs.field(converter=tuple[str, ...])
-    total: int = 26
+    items: tuple[str, ...]
+    total: int
     shift: int = 0
 
-    def part(self, start: int, end: int, *, shift: int = 0) -> "Letters":
-        return Letters(self.offset + start, self.items[start:end], self.total, shift)
+    def part(self, start: int, end: int, *, shift: int = 0) -> "LetterPage":
+        return LetterPage(self.offset + start, self.items[start:end], self.total, shift)
+
+
+def letters(offset: int, items: str, total: int = 26, shift: int = 0) -> LetterPage:
+    return LetterPage(offset, tuple(items), total, shift)
 
 
 def pager_of(fetch: Callable[[int, int | None], Awaitable[Page[str]]]) -> Pager[str]:
