@@ -417,6 +417,25 @@ async def test_a_total_that_jitters_changes_nothing() -> None:
     assert {page.total for page in pages} == {299, 300, 301}
 
 
+@pytest.mark.parametrize("prefetch", [1, 4])
+@pytest.mark.parametrize("largest_page", [1, 2, 3, 5, 10, 25, 49])
+async def test_a_total_that_shrinks_once_is_no_change_though_pages_become_small(
+    largest_page: int, prefetch: int
+) -> None:
+    server = ListServer(make_visits(200))
+
+    def change(offset: int, page: VisitPage) -> VisitPage:
+        if offset < 98:
+            return page
+        first = server.largest_page != largest_page
+        server.largest_page = largest_page
+        return attrs.evolve(page, total=200 - first)
+
+    server.change = change
+
+    assert await server.pager(prefetch=prefetch).collect() == server.visits
+
+
 @pytest.mark.parametrize("late", [49, 98])
 async def test_a_smaller_total_from_a_concurrent_request_is_no_change(late: int) -> None:
     """Of two concurrent requests, only one counts a new visit; either may be answered first."""
