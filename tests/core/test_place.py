@@ -223,6 +223,18 @@ def test_the_page_after_a_shift_carries_it(
     assert place.reached == delivered.offset + len(delivered.items)
 
 
+def test_the_log_of_a_shift_escapes_the_name_of_the_list(caplog: pytest.LogCaptureFixture) -> None:
+    name = "tp\r\nWARNING all is well"
+    place: Place[LetterPage] = Place(offset=0, after=None, limit=None, key=None, name=name)
+    take(place, ABC)
+
+    take(place, letters(2, "bcde", total=27))
+
+    (record,) = caplog.records
+    assert record.getMessage().isprintable()
+    assert "1 items were inserted before offset 3" in record.getMessage()
+
+
 def test_the_tail_after_a_shift_is_what_now_stands_before_the_place() -> None:
     place = place_after(letters(0, "abcdef"))
     place.accept(letters(3, "xefgh", total=27), 3)

@@ -349,10 +349,10 @@ async def test_each_shift_of_the_list_is_logged_once_without_naming_a_user(
     ] * 2
     inserted, deleted = (record.getMessage() for record in caplog.records)
     assert inserted == (
-        "the list of tp-1 changed: 3 items were inserted before offset 50, where the walk was; "
+        "the list of 'tp-1' changed: 3 items were inserted before offset 50, where the walk was; "
         "they are not delivered"
     )
-    assert deleted.startswith("the list of tp-1 changed: 2 items were deleted before offset ")
+    assert deleted.startswith("the list of 'tp-1' changed: 2 items were deleted before offset ")
     assert "not delivered" not in deleted
     assert not any(word in logged(caplog) for word in ("user-", "new-", "2024"))
 
@@ -386,4 +386,4 @@ async def test_the_log_names_the_experience_whose_touchpoints_shifted(
 
     assert [touchpoint.id for touchpoint in listed] == [f"tp-{number}" for number in range(30)]
     (record,) = caplog.records
-    assert record.getMessage().startswith("the list of exp-1 changed: 4 items were deleted")
+    assert record.getMessage().startswith("the list of 'exp-1' changed: 4 items were deleted")
