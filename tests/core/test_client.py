@@ -23,6 +23,7 @@ from distinct_async import (
     NotFoundError,
     Pager,
     RepeatedPageError,
+    ResumePoint,
     ServerError,
     TouchpointSummary,
     UserMetrics,
@@ -33,6 +34,7 @@ from distinct_async import (
 )
 from distinct_async.testing import FakeClock, FakeDistinct, FakeRequest
 from tests.support.helpers import drain_walk, eventually, free_slots_on_fake, is_idle, spin
+from tests.support.list_server import page_offsets
 
 START = datetime(2024, 1, 1, 10, tzinfo=UTC)
 TOTAL = 100_003
@@ -172,7 +174,9 @@ async def test_a_walk_delivers_every_visit_once_and_in_order(
     async with FakeDistinct.synthetic(touchpoints=1, visits=TOTAL) as fake, fake.client() as client:
         expected = fake.visits("tp-1")
         assert len(expected) == TOTAL
-        requests = -(-(TOTAL - offset) // (page_size or 50))
+        # Each page but the first starts one visit early; with pages of one, it asks for two.
+        pages = page_offsets(TOTAL - offset, max(2, page_size or 50))
+        requests = len(pages) + (page_size == 1)
         pager = client.total_visits("tp-1", offset=offset, page_size=page_size, prefetch=prefetch)
         await check_walk(pager, expected[offset:], fake, requests)
 
@@ -183,7 +187,7 @@ async def test_a_clamping_server_delivers_every_visit(prefetch: int) -> None:
     async with FakeDistinct.synthetic(touchpoints=1, visits=TOTAL) as fake, fake.client() as client:
         fake.max_page_size = 100
         pager = client.total_visits("tp-1", page_size=1_000, prefetch=prefetch)
-        await check_walk(pager, fake.visits("tp-1"), fake, 1_001)
+        await check_walk(pager, fake.visits("tp-1"), fake, len(page_offsets(TOTAL, 100)))
         assert {request.parameters["pageSize"] for request in fake.requests} == {"1000"}
 
 
@@ -219,7 +223,7 @@ async def test_touchpoints_lists_every_touchpoint_whether_paged_or_not(*, paged:
             assert [t.id for t in listed] == [f"tp-{i}" for i in range(1, 121)]
             assert sum(t.total_visits for t in listed) == 5_000
         pages = [page async for page in client.touchpoints("exp-1").pages()]
-        assert [page.offset for page in pages] == ([0, 50, 100] if paged else [0])
+        assert [page.offset for page in pages] == ([0, 50, 99] if paged else [0])
         assert pages[0].next_offset == (50 if paged else None)
 
 
@@ -234,7 +238,7 @@ async def test_a_server_that_ignores_the_offset_raises_repeated_page(
     items, error = await drain_walk(client.total_visits("tp-1"))
 
     assert isinstance(error, RepeatedPageError)
-    assert (error.requested, error.returned, error.next_offset) == (50, 0, 50)
+    assert (error.requested, error.returned, error.next_offset) == (49, 0, 50)
     assert (items, error.touchpoint_id) == (small[:50], "tp-1")
 
 
@@ -250,45 +254,46 @@ async def test_an_ignored_offset_is_detected_though_the_page_claims_the_right_on
     items, error = await drain_walk(client.total_visits("tp-1"))
 
     assert isinstance(error, RepeatedPageError)
-    assert (error.requested, error.returned, error.next_offset) == (50, 0, 50)
+    assert (error.requested, error.returned, error.next_offset) == (49, 0, None)
+    assert error.resume_point == ResumePoint(offset=50, after=small[49], delivered=50)
     assert items == small[:50]
 
 
-async def test_an_empty_page_before_the_end_raises_incomplete_list(
+async def test_pages_that_end_before_the_total_raise_incomplete_list(
     fake: FakeDistinct, client: DistinctClient, small: list[Visit]
 ) -> None:
-    def empty(offset: int, touchpoint: dict[str, Any]) -> None:
-        if offset == 150:
-            touchpoint["totalVisitsDetails"]["items"] = []
+    def end_at_150(offset: int, touchpoint: dict[str, Any]) -> None:
+        del touchpoint["totalVisitsDetails"]["items"][max(0, 150 - offset) :]
 
-    change_pages(fake, empty)
+    change_pages(fake, end_at_150)
 
     items, error = await drain_walk(client.total_visits("tp-1"))
 
     assert isinstance(error, IncompleteListError)
     assert (error.expected, error.received, error.next_offset) == (400, 150, 150)
     assert items == small[:150]
+    assert 4 <= fake.request_count - len(page_offsets(400, 50)) <= 40
 
 
 async def test_the_gap_after_a_short_page_is_filled(
     fake: FakeDistinct, client: DistinctClient, small: list[Visit]
 ) -> None:
     def shorten(offset: int, touchpoint: dict[str, Any]) -> None:
-        if offset in (100, 250):
+        if offset in (98, 245):
             del touchpoint["totalVisitsDetails"]["items"][13:]
 
     change_pages(fake, shorten)
 
     assert await client.total_visits("tp-1").collect() == small
     offsets = sorted(int(request.parameters["offset"]) for request in fake.requests)
-    assert offsets == [0, 50, 100, 113, 150, 200, 250, 263, 300, 350]
+    assert offsets == [0, 49, 98, 110, 147, 196, 245, 257, 294, 343, 392]
 
 
 async def test_a_growing_list_is_walked_to_its_latest_end(
     fake: FakeDistinct, client: DistinctClient, small: list[Visit]
 ) -> None:
     async def scan_more(request: FakeRequest, payload: dict[str, Any]) -> dict[str, Any]:
-        if request.parameters["offset"] == "200":
+        if request.parameters["offset"] == "196":
             for minute in range(400, 475):
                 fake.scan("tp-1", "late", START + timedelta(minutes=minute))
         return payload
@@ -301,26 +306,39 @@ async def test_a_growing_list_is_walked_to_its_latest_end(
     assert len(items) == 475
 
 
-async def test_a_shrinking_total_raises_list_changed(
+@pytest.mark.parametrize("claimed", [(399, 400, 401), (400, 401), (400, 300), (400, 1_000)])
+async def test_a_total_that_contradicts_itself_costs_no_visit(
+    fake: FakeDistinct, client: DistinctClient, small: list[Visit], claimed: tuple[int, ...]
+) -> None:
+    def jitter(_: int, touchpoint: dict[str, Any]) -> None:
+        touchpoint["totalVisits"] = claimed[fake.request_count % len(claimed)]
+
+    change_pages(fake, jitter)
+
+    assert await client.total_visits("tp-1").collect() == small
+
+
+async def test_a_list_replaced_by_another_raises_list_changed(
     fake: FakeDistinct, client: DistinctClient, small: list[Visit]
 ) -> None:
-    def shrink(offset: int, touchpoint: dict[str, Any]) -> None:
-        touchpoint["totalVisits"] -= offset >= 200
+    def replace(offset: int, touchpoint: dict[str, Any]) -> None:
+        for item in touchpoint["totalVisitsDetails"]["items"] if fake.request_count > 1 else ():
+            item["userId"] = "another"
 
-    change_pages(fake, shrink)
+    change_pages(fake, replace)
 
     items, error = await drain_walk(client.total_visits("tp-1"))
 
     assert isinstance(error, ListChangedError)
-    assert (error.before, error.after, error.next_offset) == (400, 399, 200)
-    assert items == small[:200]
+    assert (error.next_offset, error.resume_point, error.touchpoint_id) == (None, None, "tp-1")
+    assert items == small[:50]
 
 
 async def test_a_malformed_item_is_named_and_all_pages_before_it_are_delivered(
     fake: FakeDistinct, client: DistinctClient, small: list[Visit]
 ) -> None:
     def remove_user(offset: int, touchpoint: dict[str, Any]) -> None:
-        if offset == 100:
+        if offset == 98:
             touchpoint["totalVisitsDetails"]["items"][3]["userId"] = None
 
     change_pages(fake, remove_user)
@@ -329,7 +347,55 @@ async def test_a_malformed_item_is_named_and_all_pages_before_it_are_delivered(
 
     assert isinstance(error, DecodeError)
     assert error.path == "data.touchpoints.totalVisitsDetails.items[3].userId"
-    assert (items, error.next_offset, error.attempts) == (small[:100], 100, 1)
+    assert (items, error.next_offset, error.attempts) == (small[:99], 99, 1)
+
+
+@pytest.mark.parametrize("times", [2, None])
+async def test_a_page_of_another_touchpoint_is_retried_and_never_delivered(
+    fake: FakeDistinct, client: DistinctClient, small: list[Visit], times: int | None
+) -> None:
+    def mix_up(offset: int, touchpoint: dict[str, Any]) -> None:
+        if offset == 98 and len(mixed_up) != times:
+            mixed_up.append(offset)
+            touchpoint["id"] = "tp-2"
+
+    mixed_up: list[int] = []
+    change_pages(fake, mix_up)
+
+    items, error = await drain_walk(client.total_visits("tp-1"))
+
+    if times is None:
+        assert isinstance(error, DecodeError)
+        assert (error.path, error.attempts) == ("data.touchpoints.id", 5)
+        assert (error.next_offset, error.touchpoint_id, items) == (99, "tp-1", small[:99])
+    else:
+        assert (items, error) == (small, None)
+        assert client.stats.retries == times
+
+
+async def test_a_single_page_of_another_touchpoint_or_of_a_user_twice_is_refused(
+    fake: FakeDistinct, client: DistinctClient, small: list[Visit]
+) -> None:
+    async def mix_up(_: FakeRequest, payload: dict[str, Any]) -> dict[str, Any]:
+        touchpoint = payload["data"]["touchpoints"]
+        if "uniqueVisitsDetails" in touchpoint:
+            items = touchpoint["uniqueVisitsDetails"]["items"]
+            items[7]["userId"] = items[3]["userId"]
+        else:
+            touchpoint["id"] = "tp-2"
+        return payload
+
+    fake.intercept = mix_up
+    paths: list[tuple[str, int]] = []
+    for visits_type in VisitsType:
+        with pytest.raises(DecodeError) as caught:
+            await client.touchpoint_metrics("tp-1", visits_type=visits_type)
+        paths.append((caught.value.path, caught.value.attempts))
+
+    assert paths == [
+        ("data.touchpoints.id", 5),
+        ("data.touchpoints.uniqueVisitsDetails.items[7].userId", 5),
+    ]
 
 
 # --- Failing and resuming
@@ -341,21 +407,21 @@ async def test_a_failed_page_is_retried_without_repeating_others(
     fake.fail_rate = 0.2
 
     assert await client.total_visits("tp-1", page_size=10).collect() == small
-    assert 40 < len(fake.requests) < 60
+    assert len(page_offsets(400, 10)) < len(fake.requests) < 65
 
 
 async def test_resuming_at_next_offset_delivers_exactly_the_rest(
     fake: FakeDistinct, client: DistinctClient, small: list[Visit]
 ) -> None:
-    async def break_at_250(request: FakeRequest, payload: dict[str, Any]) -> Any:
-        if request.parameters["offset"] == "250":
+    async def break_at_245(request: FakeRequest, payload: dict[str, Any]) -> Any:
+        if request.parameters["offset"] == "245":
             return web.json_response({"statusCode": 500, "message": "Broken"}, status=500)
         return payload
 
-    fake.intercept = break_at_250
+    fake.intercept = break_at_245
     items, error = await drain_walk(client.total_visits("tp-1"))
     assert isinstance(error, ServerError)
-    assert (error.attempts, error.next_offset, error.touchpoint_id) == (5, 250, "tp-1")
+    assert (error.attempts, error.next_offset, error.touchpoint_id) == (5, 246, "tp-1")
 
     fake.intercept = None
     assert error.next_offset is not None
@@ -464,7 +530,7 @@ async def test_memory_is_bounded_by_the_window(clock: FakeClock) -> None:
         for number in range(1, 30):
             page = await anext(pages)
             await eventually(lambda: is_idle(client))
-            assert page.offset == (number - 1) * 10
+            assert page.offset == ((number - 1) * 9 + 1 if number > 1 else 0)
             assert len(fake.requests) - number <= 5
         (listed,) = await client.touchpoints("exp-1").collect()
         assert listed.total_visits == 10_000_000

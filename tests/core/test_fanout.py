@@ -25,7 +25,7 @@ from distinct_async import (
 from distinct_async._fanout import Touchpoints
 from tests.support.fan_out import Delivered, drain, listed
 from tests.support.helpers import spin
-from tests.support.list_server import START, ListServer, ManyLists, ids_of
+from tests.support.list_server import START, ListServer, ManyLists, ids_of, page_offsets
 
 # --- Delivery
 
@@ -86,8 +86,8 @@ async def test_an_id_listed_twice_is_walked_twice() -> None:
     pages = [page async for page in lists.pages(["tp-1", "tp-2", "tp-1"])]
 
     offsets = Counter((page.touchpoint.id, page.offset) for page in pages)
-    assert offsets == {("tp-1", at): 2 for at in (0, 50, 100)} | {
-        ("tp-2", at): 1 for at in (0, 50, 100)
+    assert offsets == {("tp-1", at): 2 for at in (0, 50, 99)} | {
+        ("tp-2", at): 1 for at in (0, 50, 99)
     }
 
 
@@ -123,10 +123,15 @@ class Case:
         return ManyLists(count=lambda name: self.sizes[int(name[3:]) - 1], options=options)
 
     def failures(self, page_size: int) -> dict[str, int]:
-        """Return the offset of the first page that fails, by touchpoint."""
-        first = {i: -(-at // page_size) * page_size for i, at in self.broken.items()}
-        sizes = dict(enumerate(self.sizes, 1))
-        return {f"tp-{i}": at for i, at in first.items() if i in sizes and at < (sizes[i] or 1)}
+        """Return how many visits are delivered before the first page that fails, by touchpoint."""
+        delivered: dict[str, int] = {}
+        for number, size in enumerate(self.sizes, 1):
+            offsets = page_offsets(size, page_size)
+            failing = [at for at in offsets if at >= self.broken.get(number, 1_000)]
+            if failing:
+                # The first visit of each page but the first was delivered before.
+                delivered[f"tp-{number}"] = failing[0] + 1 if failing[0] else 0
+        return delivered
 
 
 @given(
@@ -220,7 +225,7 @@ async def test_a_slow_touchpoint_does_not_delay_the_pages_of_others() -> None:
 async def test_the_gaps_after_short_pages_are_filled_in_order() -> None:
     def options(touchpoint_id: str) -> dict[str, Any]:
         def change(offset: int, page: VisitPage) -> VisitPage:
-            return attrs.evolve(page, items=page.items[:20]) if offset % 50 == 0 else page
+            return attrs.evolve(page, items=page.items[:20]) if offset % 49 == 0 else page
 
         return {"change": change}
 
@@ -234,13 +239,13 @@ async def test_the_gaps_after_short_pages_are_filled_in_order() -> None:
 async def test_a_page_is_delivered_while_the_next_one_is_late() -> None:
     def options(_: str) -> dict[str, Any]:
         def change(offset: int, page: VisitPage) -> VisitPage:
-            return attrs.evolve(page, items=page.items[:20]) if offset == 50 else page
+            return attrs.evolve(page, items=page.items[:20]) if offset == 49 else page
 
-        # The third request, for offset 100, stalls; the fourth fills the gap at 70.
+        # The third request, for offset 98, stalls; the fourth fills the gap at 69.
         return {"change": change, "turns": lambda number: 10**9 if number == 2 else 1}
 
     async with aclosing(ManyLists(options=options).pages(["tp-1"])) as pages:
-        assert [(await anext(pages)).offset for _ in range(3)] == [0, 50, 70]
+        assert [(await anext(pages)).offset for _ in range(3)] == [0, 50, 69]
 
 
 async def test_a_huge_touchpoint_does_not_starve_the_others() -> None:

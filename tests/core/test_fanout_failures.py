@@ -37,11 +37,11 @@ from tests.support.list_server import ManyLists, ids_of
 
 
 def failing(**errors: Callable[[], DistinctError]) -> ManyLists:
-    """Create a server on which touchpoints (`tp_1` names tp-1) fail from offset 50 on."""
+    """Create a server on which touchpoints (`tp_1` names tp-1) fail after 50 visits."""
 
     def options(touchpoint_id: str) -> dict[str, Any]:
         def change(offset: int, page: VisitPage) -> VisitPage:
-            if offset >= 50 and (make := errors.get(touchpoint_id.replace("-", "_"))):
+            if offset >= 49 and (make := errors.get(touchpoint_id.replace("-", "_"))):
                 raise make()
             return page
 
@@ -51,14 +51,14 @@ def failing(**errors: Callable[[], DistinctError]) -> ManyLists:
 
 
 async def test_all_failures_are_raised_together_at_the_end() -> None:
-    lists = failing(tp_2=lambda: NotFoundError(404), tp_5=lambda: TransportError("broken"))
+    lists = failing(tp_2=lambda: ServerError(500), tp_5=lambda: TransportError("broken"))
 
     delivered, error = await drain(lists.pages(ids_of(30)))
 
     assert error is not None
     assert str(error) == "2 of 30 touchpoints failed"
     assert {name: type(failure) for name, failure in error.failures.items()} == {
-        "tp-2": NotFoundError,
+        "tp-2": ServerError,
         "tp-5": TransportError,
     }
     assert {failure.next_offset for failure in error.failures.values()} == {50}

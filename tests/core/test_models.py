@@ -154,3 +154,21 @@ def test_next_offset_is_where_the_next_page_begins(
 def test_visits_types_equal_their_strings() -> None:
     assert VisitsType("UNIQUE") is VisitsType.UNIQUE
     assert VisitsType.TOTAL == "TOTAL"
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "shift"), [(0, 3, 0), (1, 3, 0), (0, 2, 0), (1, 9, 2), (0, 3, -1), (3, 3, 4)]
+)
+def test_a_part_of_a_page_keeps_everything_but_the_items_left_out(
+    start: int, end: int, shift: int
+) -> None:
+    visits = tuple(Visit(f"user-{number}", NOON) for number in range(3))
+    whole = attrs.evolve(page(10, 0, 20), items=visits)
+    part = attrs.evolve(whole, items=visits[start:end], offset=10 + start, shift=shift)
+    assert whole.part(start, end, shift=shift) == part
+
+    summaries = tuple(attrs.evolve(SUMMARY, id=f"tp-{number}") for number in range(3))
+    listed = TouchpointPage(20, summaries, 10)
+    assert listed.part(start, end, shift=shift) == TouchpointPage(
+        20, summaries[start:end], 10 + start, shift
+    )

@@ -59,11 +59,11 @@ async def test_each_pager_keeps_its_own_offset_limit_and_page_size(
     pages = [page async for page in client.pages_across(pagers, page_size=7)]
 
     assert visits_of(pages) == {"tp-1": visits[100:], "tp-2": visits[:30], "tp-3": visits[5:55]}
-    assert offsets_of(pages) == {"tp-1": [100, 110], "tp-2": [0, 20], "tp-3": [5]}
+    assert offsets_of(pages) == {"tp-1": [100, 110, 119], "tp-2": [0, 20], "tp-3": [5]}
     sizes: dict[str, set[str | None]] = defaultdict(set)
     for request in fake.requests:
         sizes[request.parameters["touchpointId"]].add(request.parameters.get("pageSize"))
-    assert sizes == {"tp-1": {"10"}, "tp-2": {"20", "10"}, "tp-3": {None}}
+    assert sizes == {"tp-1": {"10"}, "tp-2": {"20", "11"}, "tp-3": {None}}
 
 
 async def test_each_pager_keeps_its_own_prefetch(
@@ -87,7 +87,7 @@ async def test_ids_touchpoints_and_pagers_may_be_mixed(
     pages = [page async for page in client.pages_across(mixed, page_size=60)]
 
     assert visits_of(pages) == {"tp-1": visits, "tp-2": visits[90:], "tp-3": visits}
-    assert offsets_of(pages) == {"tp-1": [0, 60], "tp-2": [90], "tp-3": [0, 60]}
+    assert offsets_of(pages) == {"tp-1": [0, 60, 119], "tp-2": [90], "tp-3": [0, 60, 119]}
 
 
 @pytest.mark.parametrize("kind", ["list", "generator", "async generator"])
@@ -119,7 +119,7 @@ async def test_a_pager_may_be_walked_twice_in_one_fan_out(
     pager = client.total_visits("tp-1")
     pages = [page async for page in client.pages_across([pager, pager])]
 
-    assert Counter(page.offset for page in pages) == {0: 2, 50: 2, 100: 2}
+    assert Counter(page.offset for page in pages) == {0: 2, 50: 2, 99: 2}
 
 
 async def test_a_pager_of_another_visits_type_keeps_its_type(
@@ -150,10 +150,13 @@ async def test_a_pager_keeps_its_own_experience(fake: FakeDistinct, client: Dist
     assert (failure.touchpoint_id, failure.experience_id) == ("tp-1", "exp-2")
 
 
-async def test_failures_fed_back_as_pagers_deliver_exactly_the_rest(crowd: FakeDistinct) -> None:
+@pytest.mark.parametrize("by", ["next_offset", "resume"])
+async def test_failures_fed_back_as_pagers_deliver_exactly_the_rest(
+    crowd: FakeDistinct, by: str
+) -> None:
     async def fail_some(request: FakeRequest, payload: dict[str, Any]) -> dict[str, Any]:
         number = int(request.parameters["touchpointId"][3:])
-        if number % 3 == 0 and int(request.parameters.get("offset", 0)) >= number // 10 * 10:
+        if number % 3 == 0 and int(request.parameters.get("offset", 0)) >= number // 10 * 9:
             return {"statusCode": 500, "message": "Planned"}
         return payload
 
@@ -162,12 +165,14 @@ async def test_failures_fed_back_as_pagers_deliver_exactly_the_rest(crowd: FakeD
         delivered, error = await drain(client.pages_across(ids_of(30), page_size=10))
         assert error is not None
         assert {name: failure.next_offset for name, failure in error.failures.items()} == {
-            f"tp-{number}": number // 10 * 10 for number in range(3, 31, 3)
+            f"tp-{number}": (0, 10, 19, 28)[number // 10] for number in range(3, 31, 3)
         }
 
         crowd.intercept = None
         rest = [
-            client.total_visits(name, offset=failure.next_offset or 0, page_size=10)
+            client.total_visits(name, page_size=10).resume(failure)
+            if by == "resume"
+            else client.total_visits(name, offset=failure.next_offset or 0, page_size=10)
             for name, failure in error.failures.items()
         ]
         async for page in client.pages_across(rest):
@@ -184,8 +189,8 @@ async def test_a_failing_pager_reports_an_offset_within_the_whole_list(
     visits = add_visits(fake, "tp-1", "tp-2")
 
     async def fail_late(request: FakeRequest, payload: dict[str, Any]) -> dict[str, Any]:
-        late = int(request.parameters.get("offset", 0)) >= 100
-        return {"statusCode": 404, "message": "Planned"} if late else payload
+        late = int(request.parameters.get("offset", 0)) >= 98
+        return {"statusCode": 500, "message": "Planned"} if late else payload
 
     fake.intercept = fail_late
     pagers = [client.total_visits("tp-1", offset=60, page_size=20), client.total_visits("tp-2")]
@@ -196,8 +201,8 @@ async def test_a_failing_pager_reports_an_offset_within_the_whole_list(
     except FanOutError as error:
         failures = {name: failure.next_offset for name, failure in error.failures.items()}
 
-    assert failures == {"tp-1": 100, "tp-2": 100}
-    assert visits_of(pages) == {"tp-1": visits[60:100], "tp-2": visits[:100]}
+    assert failures == {"tp-1": 99, "tp-2": 99}
+    assert visits_of(pages) == {"tp-1": visits[60:99], "tp-2": visits[:99]}
 
 
 async def test_a_pager_with_a_limit_of_zero_yields_no_page(

@@ -1,6 +1,7 @@
 """The walk over a list in memory, so that tests control every interleaving."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import aclosing
 from datetime import timedelta
 
@@ -13,9 +14,9 @@ from distinct_async import (
     ListChangedError,
     Pager,
     RepeatedPageError,
+    ResumePoint,
     Visit,
     VisitPage,
-    VisitsType,
 )
 from tests.support.helpers import drain_walk, spin
 from tests.support.list_server import (
@@ -23,6 +24,7 @@ from tests.support.list_server import (
     START,
     ListServer,
     make_visits,
+    page_offsets,
 )
 
 # --- Delivery
@@ -37,8 +39,12 @@ async def test_a_walk_delivers_every_item_once_and_in_order(
     server = ListServer(make_visits(100_003))
 
     assert await server.pager(page_size=page_size, prefetch=prefetch).collect() == server.visits
-    size = page_size or DEFAULT_PAGE_SIZE
-    assert server.requests == [(at, page_size) for at in range(0, 100_003, size)]
+    if page_size == 1:
+        # A page of one item has no room for more than the shared item.
+        assert server.requests == [(0, 1), *((at, 2) for at in range(100_002))]
+    else:
+        offsets = page_offsets(100_003, page_size or DEFAULT_PAGE_SIZE)
+        assert server.requests == [(at, page_size) for at in offsets]
     assert server.most_in_flight == prefetch
 
 
@@ -60,7 +66,30 @@ async def test_the_last_page_size_is_cut_to_the_limit() -> None:
     server = ListServer(make_visits(500))
 
     assert await server.pager(limit=130, page_size=100).collect() == server.visits[:130]
-    assert server.requests == [(0, 100), (100, 30)]
+    assert server.requests == [(0, 100), (99, 31)]
+
+
+LISTS: dict[str, Callable[[int], list[Visit]]] = {
+    "all different": make_visits,
+    "all identical": lambda count: [Visit("user", START)] * count,
+    "runs of identical ones": lambda count: [Visit(f"user-{i // 5}", START) for i in range(count)],
+    "a few identical ones": lambda count: [
+        Visit(f"user-{i // 2 if i % 100 < 4 else i}", START) for i in range(count)
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", LISTS)
+@pytest.mark.parametrize("page_size", [2, 3, 7, 8, 9, 50])
+async def test_a_list_that_stands_still_takes_few_requests(page_size: int, kind: str) -> None:
+    for total in (0, 1, 2, page_size, page_size + 1, 10 * page_size, 10 * page_size + 1, 999):
+        for prefetch in (1, 4):
+            server = ListServer(LISTS[kind](total))
+
+            walk = server.pager(page_size=page_size, prefetch=prefetch)
+
+            assert await walk.collect() == server.visits
+            assert len(server.requests) <= -(-total // (page_size - 1)) + 1
 
 
 async def test_a_limit_of_zero_sends_no_request() -> None:
@@ -76,7 +105,7 @@ async def test_pages_carry_their_offset_and_the_total() -> None:
     pages = [page async for page in server.pager(limit=110).pages()]
 
     assert [(p.offset, len(p.items), p.total) for p in pages] == [
-        *[(0, 50, 120), (50, 50, 120), (100, 10, 120)]
+        *[(0, 50, 120), (50, 49, 120), (99, 11, 120)]
     ]
 
 
@@ -120,7 +149,7 @@ async def test_the_window_doubles_up_to_prefetch() -> None:
         async for page in pages:
             # A slow consumer lets the walk fetch all it may.
             await spin()
-            ahead.append(len(server.requests) - page.offset // 10 - 1)
+            ahead.append(len(server.requests) - page.offset // 9 - 1)
             if len(ahead) == 12:
                 break
 
@@ -150,13 +179,13 @@ async def test_the_walk_adopts_a_clamped_page_size(page_size: int | None, echo: 
     server = ListServer(make_visits(1_003), largest_page=30, change=change)
 
     assert await server.pager(page_size=page_size).collect() == server.visits
-    assert [at for at, _ in server.requests] == list(range(0, 1_003, 30))
+    assert [at for at, _ in server.requests] == page_offsets(1_003, 30)
 
 
 @pytest.mark.parametrize("kept", [1, 20, 49])
 @pytest.mark.parametrize("page_size", [None, 50])
 async def test_the_gap_after_a_short_page_is_filled(kept: int, page_size: int | None) -> None:
-    short = {100, 250}
+    short = {98, 245}
 
     def change(offset: int, page: VisitPage) -> VisitPage:
         if offset not in short:
@@ -166,7 +195,10 @@ async def test_the_gap_after_a_short_page_is_filled(kept: int, page_size: int | 
 
     server = ListServer(make_visits(420), change=change)
 
-    assert await server.pager(page_size=page_size).collect() == server.visits
+    pages = [page async for page in server.pager(page_size=page_size).pages()]
+
+    assert [visit for page in pages for visit in page.items] == server.visits
+    assert {page.shift for page in pages} == {0}
     assert len(server.requests) == 9 + 2
 
 
@@ -178,6 +210,36 @@ async def test_a_short_first_page_does_not_shorten_all_later_requests() -> None:
 
     assert await server.pager(page_size=50).collect() == server.visits
     assert len(server.requests) <= 5_000 / 50 + 10
+
+
+@pytest.mark.parametrize("page_size", [None, 1, 50])
+async def test_pages_that_shrink_to_single_items_lose_no_item(page_size: int | None) -> None:
+    server = ListServer(make_visits(110))
+
+    def change(offset: int, page: VisitPage) -> VisitPage:
+        server.largest_page = 1 if offset >= 40 else 19
+        return page
+
+    server.change = change
+
+    assert await server.pager(page_size=page_size).collect() == server.visits
+
+
+@pytest.mark.parametrize("single", range(20, 26))
+@pytest.mark.parametrize("page_size", [None, 1, 50])
+async def test_single_items_that_grow_to_pages_repeat_no_item(
+    page_size: int | None, single: int
+) -> None:
+    server = ListServer(make_visits(60), largest_page=1)
+
+    def change(_: int, page: VisitPage) -> VisitPage:
+        if len(server.requests) >= single:
+            server.largest_page = 10
+        return page
+
+    server.change = change
+
+    assert await server.pager(page_size=page_size, prefetch=1).collect() == server.visits
 
 
 async def test_growing_pages_repeat_no_item() -> None:
@@ -195,18 +257,55 @@ async def test_growing_pages_repeat_no_item() -> None:
 # --- Servers whose pages contradict each other
 
 
-async def test_an_empty_page_before_the_total_raises_incomplete_list() -> None:
+@pytest.mark.parametrize("empty", [0, 49, 147, 294])
+async def test_a_page_that_is_empty_once_is_read_again(empty: int) -> None:
+    emptied: list[int] = []
+
+    def change(offset: int, page: VisitPage) -> VisitPage:
+        if offset != empty or emptied:
+            return page
+        emptied.append(offset)
+        return attrs.evolve(page, items=())
+
+    server = ListServer(make_visits(300), change=change)
+    pages = [page async for page in server.pager().pages()]
+
+    assert emptied == [empty]
+    assert [visit for page in pages for visit in page.items] == server.visits
+    assert {page.shift for page in pages} == {0}
+
+
+async def test_a_first_page_that_is_empty_twice_loses_no_item() -> None:
+    emptied: list[int] = []
+
+    def change(offset: int, page: VisitPage) -> VisitPage:
+        if offset or len(emptied) == 2:
+            return page
+        emptied.append(offset)
+        return attrs.evolve(page, items=())
+
+    server = ListServer(make_visits(3), change=change)
+
+    assert await server.pager().collect() == server.visits
+
+
+@pytest.mark.parametrize("prefetch", [1, 4, 16])
+async def test_pages_that_end_before_the_total_are_read_again_before_the_walk_fails(
+    prefetch: int,
+) -> None:
     server = ListServer(
         make_visits(300),
-        change=lambda offset, page: attrs.evolve(page, items=()) if offset == 150 else page,
+        change=lambda at, page: attrs.evolve(page, items=page.items[: max(0, 150 - at)]),
     )
 
-    items, error = await drain_walk(server.pager())
+    items, error = await drain_walk(server.pager(prefetch=prefetch))
 
     assert isinstance(error, IncompleteListError)
     assert (error.expected, error.received) == (300, 150)
     assert (error.next_offset, error.touchpoint_id) == (150, "tp-1")
     assert items == server.visits[:150]
+    # The end was read again several times, and no more.
+    assert 8 <= len(server.requests) - len(page_offsets(150, 50)) <= 40
 
 
 async def test_an_empty_first_page_before_the_total_raises_incomplete_list() -> None:
@@ -216,6 +315,7 @@ async def test_an_empty_first_page_before_the_total_raises_incomplete_list() -> 
 
     assert isinstance(error, IncompleteListError)
     assert (items, error.expected, error.received, error.next_offset) == ([], 3, 0, 0)
+    assert 4 <= len(server.requests) <= 16
 
 
 @pytest.mark.parametrize("prefetch", [1, 4, 16])
@@ -227,7 +327,7 @@ async def test_a_page_that_admits_another_offset_raises_repeated_page(prefetch: 
     items, error = await drain_walk(server.pager(prefetch=prefetch))
 
     assert isinstance(error, RepeatedPageError)
-    assert (error.requested, error.returned, error.next_offset) == (50, 0, 50)
+    assert (error.requested, error.returned, error.next_offset) == (49, 0, 50)
     assert items == server.visits[:50]
 
 
@@ -243,7 +343,10 @@ async def test_a_repeated_page_is_detected_though_it_claims_the_right_offset(
     items, error = await drain_walk(server.pager(limit=limit, page_size=50))
 
     assert isinstance(error, RepeatedPageError)
-    assert (error.requested, error.returned, error.next_offset) == (50, 0, 50)
+    assert (error.requested, error.returned) == (49, 0)
+    # Only the resume point says what was delivered, since the server's offsets mean nothing.
+    assert error.next_offset is None
+    assert error.resume_point == ResumePoint(offset=50, after=server.visits[49], delivered=50)
     assert items == server.visits[:50]
 
 
@@ -253,21 +356,44 @@ async def test_equal_pages_of_one_moment_are_valid_among_total_visits() -> None:
     assert await server.pager(page_size=2).collect() == server.visits
 
 
-async def test_a_user_listed_twice_among_unique_visits_raises_repeated_page() -> None:
-    server = ListServer([Visit("user-1", START)] * 10, kind=VisitsType.UNIQUE)
-
-    items, error = await drain_walk(server.pager(page_size=1))
-
-    assert isinstance(error, RepeatedPageError)
-    assert (len(items), error.requested, error.returned) == (1, 1, 0)
-
-
-async def test_a_shrinking_total_raises_list_changed() -> None:
+async def test_a_list_that_loses_its_last_items_is_walked_to_its_new_end() -> None:
     server = ListServer(make_visits(300))
 
     def change(offset: int, page: VisitPage) -> VisitPage:
-        if offset >= 100:
-            return attrs.evolve(page, total=299)
+        if offset == 98:
+            del server.visits[-60:]
+        return page
+
+    server.change = change
+
+    assert await server.pager().collect() == server.visits
+    assert len(server.visits) == 240
+
+
+async def test_deletions_before_the_place_lose_no_other_item_and_are_counted() -> None:
+    server = ListServer(make_visits(300))
+    everything = [*server.visits]
+
+    def change(offset: int, page: VisitPage) -> VisitPage:
+        if offset == 0:
+            del server.visits[10:13]
+        return page
+
+    server.change = change
+    pages = [page async for page in server.pager().pages()]
+
+    assert [visit for page in pages for visit in page.items] == everything
+    assert [(page.offset, page.shift) for page in pages[:2]] == [(0, 0), (47, -3)]
+    assert {page.shift for page in pages[2:]} == {0}
+
+
+async def test_a_list_replaced_by_another_raises_list_changed() -> None:
+    server = ListServer(make_visits(300))
+    delivered = server.visits[:50]
+
+    def change(offset: int, page: VisitPage) -> VisitPage:
+        if offset == 0:
+            server.visits = [Visit(f"other-{i}", START) for i in range(300)]
         return page
 
     server.change = change
@@ -275,21 +401,52 @@ async def test_a_shrinking_total_raises_list_changed() -> None:
     items, error = await drain_walk(server.pager())
 
     assert isinstance(error, ListChangedError)
-    assert (error.before, error.after, error.next_offset) == (300, 299, 100)
-    assert items == server.visits[:100]
+    assert (error.next_offset, error.resume_point, error.touchpoint_id) == (None, None, "tp-1")
+    assert (error.offset, error.moment) == (None, None)
+    assert items == delivered
+    assert len(server.requests) <= 12
 
 
-@pytest.mark.parametrize("late", [50, 100])
+async def test_a_total_that_jitters_changes_nothing() -> None:
+    server = ListServer(make_visits(300))
+    server.change = lambda _, page: attrs.evolve(page, total=299 + server.answered % 3)
+
+    pages = [page async for page in server.pager().pages()]
+
+    assert [visit for page in pages for visit in page.items] == server.visits
+    assert {page.total for page in pages} == {299, 300, 301}
+
+
+@pytest.mark.parametrize("prefetch", [1, 4])
+@pytest.mark.parametrize("largest_page", [1, 2, 3, 5, 10, 25, 49])
+async def test_a_total_that_shrinks_once_is_no_change_though_pages_become_small(
+    largest_page: int, prefetch: int
+) -> None:
+    server = ListServer(make_visits(200))
+
+    def change(offset: int, page: VisitPage) -> VisitPage:
+        if offset < 98:
+            return page
+        first = server.largest_page != largest_page
+        server.largest_page = largest_page
+        return attrs.evolve(page, total=200 - first)
+
+    server.change = change
+
+    assert await server.pager(prefetch=prefetch).collect() == server.visits
+
+
+@pytest.mark.parametrize("late", [49, 98])
 async def test_a_smaller_total_from_a_concurrent_request_is_no_change(late: int) -> None:
     """Of two concurrent requests, only one counts a new visit; either may be answered first."""
-    server = ListServer(make_visits(200), turns=lambda number: 30 if number * 50 == late else 1)
+    server = ListServer(make_visits(200), turns=lambda number: 30 if number * 49 == late else 1)
     newest = Visit("late", START + timedelta(days=1))
 
     def change(offset: int, page: VisitPage) -> VisitPage:
-        if offset == 50:
+        if offset == 49:
             server.visits.append(newest)
             return attrs.evolve(page, total=201)
-        return attrs.evolve(page, total=200) if offset == 100 else page
+        return attrs.evolve(page, total=200) if offset == 98 else page
 
     server.change = change
 
@@ -320,10 +477,10 @@ async def test_a_growing_list_is_walked_to_its_latest_end(prefetch: int, grow_at
 async def test_a_page_beyond_the_total_makes_the_walk_check_the_total_again() -> None:
     """A visit arrived after the server counted and before it listed; the next count has it."""
     server = ListServer(make_visits(101))
-    server.change = lambda offset, page: attrs.evolve(page, total=100) if offset < 101 else page
+    server.change = lambda offset, page: attrs.evolve(page, total=100) if offset < 100 else page
 
     assert await server.pager(page_size=60).collect() == server.visits
-    assert server.requests[-1] == (101, 60)
+    assert server.requests[-1] == (100, 60)
 
 
 async def test_a_page_beyond_a_total_that_never_grows_raises_incomplete_list() -> None:

@@ -16,10 +16,13 @@ from typing_extensions import override
 from distinct_async import (
     ConfigurationError,
     DistinctClient,
+    DistinctError,
     NotFoundError,
+    Pager,
     RateLimitError,
     ServerError,
     Visit,
+    VisitPage,
     VisitsType,
 )
 from distinct_async.testing import FakeClock, FakeDistinct
@@ -87,6 +90,7 @@ class ModelWalk:
 
     Attributes:
         known: The length of the list when the walk began.
+        pager: What the walk has yet to deliver, as of its start or its last resumption.
         items: The open generator, or None until the walk starts or resumes.
         ended: Whether the walk has reached the end.
     """
@@ -97,6 +101,7 @@ class ModelWalk:
     page_size: int | None
     prefetch: int
     known: int
+    pager: Pager[Visit, VisitPage]
     items: AsyncGenerator[Visit, None] | None = None
     delivered: list[Visit] = attrs.field(factory=list[Visit])
     ended: bool = False
@@ -164,9 +169,14 @@ class ServerAndWalks(RuleBasedStateMachine):
     def start(self, **arguments: Any) -> ModelWalk:
         total = arguments["visits_type"] is VisitsType.TOTAL
         known = len(self.total if total else self.unique)
-        walk = ModelWalk(**arguments, known=known)
+        pager = self.make_pager(**arguments)
+        walk = ModelWalk(**arguments, known=known, pager=pager)
         self.started.append(walk)
         return walk
+
+    def make_pager(self, *, visits_type: VisitsType, **options: Any) -> Pager[Visit, VisitPage]:
+        unique = visits_type is VisitsType.UNIQUE
+        return (self.client.unique_visits if unique else self.client.total_visits)("tp", **options)
 
     @rule(walk=walks, items=st.integers(1, 40), largest=st.none() | st.integers(1, 20))
     def step(self, walk: ModelWalk, items: int, largest: int | None) -> None:
@@ -176,10 +186,18 @@ class ServerAndWalks(RuleBasedStateMachine):
 
     @rule(walk=walks)
     def drop(self, walk: ModelWalk) -> None:
-        # A later step resumes the walk at its next offset.
+        # A later step goes on after the last visit delivered.
         if walk.items is not None:
             self.runner.run(walk.items.aclose())
             walk.items = None
+            walk.pager = self.make_pager(
+                visits_type=walk.visits_type,
+                offset=walk.next_offset,
+                after=walk.delivered[-1] if walk.delivered else None,
+                limit=None if walk.limit is None else walk.limit - len(walk.delivered),
+                page_size=walk.page_size,
+                prefetch=walk.prefetch,
+            )
 
     def finish(self, walk: ModelWalk) -> None:
         self.runner.run(self.take(walk, 100_000))
@@ -197,27 +215,24 @@ class ServerAndWalks(RuleBasedStateMachine):
             try:
                 await self.advance(walk, wanted)
             except (ServerError, RateLimitError, NotFoundError) as error:
-                assert error.next_offset == walk.next_offset  # noqa: PT017 - the walk resumes
-                walk.items = None
+                self.resume(walk, error)
         else:
             raise AssertionError("the walk never ends")
         model = self.total if walk.visits_type is VisitsType.TOTAL else [*self.unique.values()]
         assert walk.delivered == model[walk.offset : walk.next_offset]
 
+    def resume(self, walk: ModelWalk, error: DistinctError) -> None:
+        if error.next_offset is None:
+            # A 404 may mean that the list has become shorter, so the walk looked for its place.
+            assert isinstance(error, NotFoundError)
+        else:
+            assert error.next_offset == walk.next_offset
+        walk.pager = walk.pager.resume(error)
+        walk.items = None
+
     async def advance(self, walk: ModelWalk, wanted: int) -> None:
         if walk.items is None:
-            unique = walk.visits_type is VisitsType.UNIQUE
-            visits = self.client.unique_visits if unique else self.client.total_visits
-            rest = None if walk.limit is None else walk.limit - len(walk.delivered)
-            walk.items = aiter(
-                visits(
-                    "tp",
-                    offset=walk.next_offset,
-                    limit=rest,
-                    page_size=walk.page_size,
-                    prefetch=walk.prefetch,
-                )
-            )
+            walk.items = aiter(walk.pager)
         async for visit in walk.items:
             walk.delivered.append(visit)
             if len(walk.delivered) >= wanted:

@@ -23,10 +23,10 @@ from distinct_async import (
     RetryPolicy,
     ServerError,
 )
+from distinct_async._reading import Source
 from distinct_async._secrets import ApiKey
 from distinct_async._session import Policy, Session
 from distinct_async._transport import Transport, TransportSettings
-from distinct_async._walk import Source
 from distinct_async._wire.protocol import Reply, Request, encode_query, struct_decoder
 from distinct_async._wire.structuring import structure
 from distinct_async.testing import FakeClock
@@ -44,6 +44,11 @@ class ScanPage:
     total: int
     items: tuple[str, ...]
     offset: int
+    shift: int = 0
+
+    def part(self, start: int, end: int, *, shift: int = 0) -> "ScanPage":
+        items = self.items[start:end]
+        return ScanPage(self.gate_name, self.total, items, self.offset + start, shift)
 
 
 class _Window(msgspec.Struct):
@@ -187,7 +192,9 @@ async def test_offset_limit_and_page_size_apply_to_another_endpoint(
     pager = scans(session, "g/1", offset=5, limit=20, page_size=7, prefetch=2)
 
     assert await pager.collect() == BADGES[5:25]
-    assert [parameters["count"] for _, parameters in server.targets] == [["7"], ["7"], ["6"]]
+    windows = [(p["start"][0], p["count"][0]) for _, p in server.targets]
+    # Each page but the first starts one item early.
+    assert windows == [("5", "7"), ("11", "7"), ("17", "7"), ("23", "2")]
 
 
 async def test_a_503_amid_a_walk_is_retried(
@@ -197,7 +204,7 @@ async def test_a_503_amid_a_walk_is_retried(
 
     assert await scans(session, "g/1").collect() == BADGES
     assert (session.stats.retries, len(clock.sleeps)) == (2, 2)
-    assert len(server.targets) == 11 + 2
+    assert len(server.targets) == 12 + 2
 
 
 async def test_retries_that_run_out_end_the_walk_at_its_place(
@@ -247,14 +254,12 @@ async def test_a_wrong_shape_ends_the_walk_with_its_path(
 async def test_a_walk_of_another_endpoint_notices_a_wrong_offset_and_a_wrong_total(
     session: Session, server: GateServer
 ) -> None:
-    def make(start: int, of: int, badges: list[str]) -> dict[str, Any]:
-        return {"gate-name": "North", "window": {"start": start, "of": of}, "badges": badges}
-
-    server.change = lambda _, right: right | {"data": make(50, 103, BADGES[50:60])}
+    wrong = {"window": {"start": 50, "of": 103}, "badges": BADGES[50:60]}
+    server.change = lambda _, right: right | {"data": right["data"] | wrong}
     with pytest.raises(RepeatedPageError):
         await scans(session, "g/1").collect()
 
-    server.change = lambda _, right: right | {"data": make(0, 103, [])}
+    server.change = lambda _, right: right | {"data": right["data"] | {"badges": []}}
     with pytest.raises(IncompleteListError):
         await scans(session, "g/1").collect()
 

@@ -10,9 +10,12 @@ import pytest
 from distinct_async import (
     ClientClosedError,
     DistinctError,
+    NotFoundError,
     Page,
     RepeatedPageError,
+    ResumePoint,
     ServerError,
+    TouchpointSummary,
     TransportError,
     VisitPage,
 )
@@ -20,6 +23,7 @@ from tests.support.helpers import drain_walk, eventually
 from tests.support.list_server import (
     ListServer,
     TouchpointServer,
+    letters,
     make_visits,
     pager_of,
 )
@@ -28,9 +32,9 @@ from tests.support.list_server import (
 
 
 @pytest.mark.parametrize("prefetch", [1, 4, 16])
-@pytest.mark.parametrize("failing", [0, 50, 150, 950])
+@pytest.mark.parametrize(("failing", "delivered"), [(0, 0), (49, 50), (147, 148), (931, 932)])
 async def test_a_failure_delivers_all_items_before_it_and_says_where_to_resume(
-    prefetch: int, failing: int
+    prefetch: int, failing: int, delivered: int
 ) -> None:
     broken = True
 
@@ -42,40 +46,63 @@ async def test_a_failure_delivers_all_items_before_it_and_says_where_to_resume(
     server = ListServer(make_visits(1_000), change=change)
     items, error = await drain_walk(server.pager(prefetch=prefetch))
     assert isinstance(error, TransportError)
-    assert (error.next_offset, error.touchpoint_id) == (failing, "tp-1")
-    assert items == server.visits[:failing]
+    assert (error.next_offset, error.touchpoint_id) == (delivered, "tp-1")
+    last = server.visits[delivered - 1] if delivered else None
+    assert error.resume_point == ResumePoint(offset=delivered, after=last, delivered=delivered)
+    assert items == server.visits[:delivered]
     assert server.in_flight == 0
 
     broken = False
-    rest = await server.pager(offset=failing, prefetch=prefetch).collect()
+    rest = await server.pager(offset=delivered, prefetch=prefetch).collect()
     assert items + rest == server.visits
 
 
 async def test_a_failure_while_filling_a_gap_delivers_the_items_before_it() -> None:
     def change(offset: int, page: VisitPage) -> VisitPage:
-        if offset == 70:
+        if offset == 68:
             raise ServerError(503)
-        return attrs.evolve(page, items=page.items[:20]) if offset == 50 else page
+        return attrs.evolve(page, items=page.items[:20]) if offset == 49 else page
 
     server = ListServer(make_visits(300), change=change)
     items, error = await drain_walk(server.pager())
 
     assert isinstance(error, ServerError)
-    assert error.next_offset == 70
-    assert items == server.visits[:70]
+    assert error.next_offset == 69
+    assert items == server.visits[:69]
 
 
 async def test_of_several_failures_in_flight_the_one_at_the_lowest_offset_is_raised() -> None:
     def change(offset: int, page: VisitPage) -> VisitPage:
-        if offset >= 100:
-            raise ServerError(500 + offset // 50)
+        if offset >= 98:
+            raise ServerError(500 + offset // 49)
         return page
 
     server = ListServer(make_visits(500), change=change, turns=lambda n: 9 if n == 2 else 1)
     items, error = await drain_walk(server.pager(prefetch=8))
 
     assert isinstance(error, ServerError)
-    assert (error.status, error.next_offset, len(items)) == (502, 100, 100)
+    assert (error.status, error.next_offset, len(items)) == (502, 99, 99)
+
+
+async def test_a_touchpoint_deleted_during_a_walk_can_be_resumed_but_not_at_an_offset() -> None:
+    """A 404 may also mean that the list has become shorter than the offset, so the walk looks."""
+    gone = False
+
+    def change(_: int, page: VisitPage) -> VisitPage:
+        if gone:
+            raise NotFoundError(404)
+        return page
+
+    server = ListServer(make_visits(300), change=change)
+    walk = aiter(server.pager(prefetch=1))
+    items = [await anext(walk) for _ in range(50)]
+    gone = True
+
+    with pytest.raises(NotFoundError) as caught:
+        await anext(walk)
+    assert (caught.value.next_offset, caught.value.touchpoint_id) == (None, "tp-1")
+    assert caught.value.resume_point == ResumePoint(offset=50, after=items[-1], delivered=50)
+    assert len(server.requests) <= 4
 
 
 # --- Ending a walk
@@ -153,8 +180,8 @@ async def test_after_the_client_closes_a_walk_delivers_only_the_fetched_pages() 
         async for item in walk:
             items.append(item)  # noqa: PERF401 - keep the items delivered before the error
 
-    assert caught.value.next_offset == len(items) == 100
-    assert items == server.visits[:100]
+    assert caught.value.next_offset == len(items) == 99
+    assert items == server.visits[:99]
 
 
 async def test_an_unexpected_exception_in_a_fetch_propagates() -> None:
@@ -189,33 +216,30 @@ async def test_a_server_that_repeats_its_first_touchpoints_raises_repeated_page(
     with pytest.raises(RepeatedPageError) as caught:
         await server.walk()
 
-    assert (caught.value.requested, caught.value.returned) == (50, 0)
-    assert (caught.value.next_offset, caught.value.touchpoint_id) == (50, None)
+    assert (caught.value.requested, caught.value.returned) == (49, 0)
+    assert (caught.value.next_offset, caught.value.touchpoint_id) == (None, None)
 
 
-async def test_a_touchpoint_listed_twice_raises_repeated_page() -> None:
-    server = TouchpointServer(
-        100, lambda all_, at, _: all_[max(0, at - 1) : at + 49] if at else all_[:50]
-    )
+@pytest.mark.parametrize(("before", "later"), [(0, 10), (10, 0)])
+async def test_touchpoints_are_recognized_by_their_ids_if_the_list_shifts(
+    before: int, later: int
+) -> None:
+    """Ten touchpoints in front are deleted or added after the first page."""
 
-    with pytest.raises(RepeatedPageError) as caught:
-        await server.walk()
+    def select(every: list[TouchpointSummary], at: int, _: int | None) -> list[TouchpointSummary]:
+        server.first = later
+        return every[at : at + 50]
 
-    assert (caught.value.requested, caught.value.returned) == (50, 49)
+    server = TouchpointServer(175, select, first=before)
+
+    assert await server.walk() == [f"tp-{i}" for i in range(before, 175)]
 
 
-async def test_any_value_with_total_items_and_offset_can_be_a_page() -> None:
+async def test_any_value_with_the_attributes_of_a_page_can_be_one() -> None:
     async def fetch(offset: int, _: int | None) -> Page[str]:
-        return Letters(offset, tuple("abc"[offset : offset + 1]))
+        return letters(offset, "abc"[offset : offset + 1], total=3)
 
     assert await pager_of(fetch).collect() == ["a", "b", "c"]
-
-
-@attrs.frozen
-class Letters:
-    offset: int
-    items: tuple[str, ...]
-    total: int = 3
 
 
 async def test_interleaved_walks_are_independent() -> None:

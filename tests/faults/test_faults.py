@@ -109,7 +109,7 @@ async def test_the_error_of_a_walk_hides_the_key_and_says_where_to_resume(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     first = page_body("tp-1", 0, 50, total=100, page_size=50)
-    raw.play(reply(first), fault.corrupt(page_body(KEY, 50, 100, total=100, page_size=50)))
+    raw.play(reply(first), fault.corrupt(page_body(KEY, 49, 99, total=100, page_size=50)))
     async with make_client(raw, fault, attempts=1) as client:
         delivered: list[Visit] = []
         with pytest.raises(DistinctError) as caught:

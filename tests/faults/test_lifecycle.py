@@ -237,7 +237,7 @@ async def test_an_abandoned_generator_ends_when_it_is_collected(raw: RawServer) 
         before = asyncio.all_tasks()
         for _ in range(20):
             async for page in client.total_visits("tp", page_size=10, prefetch=8).pages():
-                if page.offset == 50:
+                if page.offset == 46:
                     break
         gc.collect()
         await eventually(lambda: is_idle(client))

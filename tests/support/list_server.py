@@ -36,6 +36,11 @@ def make_visits(count: int) -> list[Visit]:
     return [Visit(f"user-{i % 97}", START + timedelta(seconds=i)) for i in range(count)]
 
 
+def page_offsets(total: int, page_size: int) -> list[int]:
+    """Return the offsets of a walk's requests: each page but the first starts one item early."""
+    return [*range(0, max(1, total - 1), page_size - 1)]
+
+
 @attrs.define
 class ListServer:
     """Serves a list of visits in pages.
@@ -87,6 +92,7 @@ class ListServer:
         self,
         *,
         offset: int = 0,
+        after: Visit | None = None,
         limit: int | None = None,
         page_size: int | None = None,
         prefetch: int = 4,
@@ -101,6 +107,7 @@ class ListServer:
             name="visits",
             source=source,
             offset=offset,
+            after=after,
             limit=limit,
             page_size=page_size,
             prefetch=prefetch,
@@ -173,20 +180,24 @@ class TouchpointServer:
     Attributes:
         count: Number of touchpoints.
         select: Returns the touchpoints of a page, from all of them, the offset and the page size.
+        first: The number of the first touchpoint; those before it are not in the list.
         requests: Number of requests received.
     """
 
     count: int
     select: Select
+    first: int = 0
     requests: int = 0
 
     async def fetch(self, offset: int, page_size: int | None) -> TouchpointPage:
         self.requests += 1
         # The visit counts change with every request, so only the ids identify touchpoints.
         everything = [
-            TouchpointSummary(f"tp-{i}", "", "", self.requests, 0) for i in range(self.count)
+            TouchpointSummary(f"tp-{i}", "", "", self.requests, 0)
+            for i in range(self.first, self.count)
         ]
-        return TouchpointPage(self.count, tuple(self.select(everything, offset, page_size)), offset)
+        items = tuple(self.select(everything, offset, page_size))
+        return TouchpointPage(len(everything), items, offset)
 
     async def walk(self, page_size: int | None = None) -> list[str]:
         source = Source(fetch=self.fetch, spawn=asyncio.create_task, key=attrgetter("id"))
@@ -194,6 +205,23 @@ class TouchpointServer:
             name="touchpoints", source=source, page_size=page_size
         )
         return [touchpoint.id async for touchpoint in pager]
+
+
+@attrs.frozen
+class LetterPage:
+    """A page of letters."""
+
+    offset: int
+    items: tuple[str, ...]
+    total: int
+    shift: int = 0
+
+    def part(self, start: int, end: int, *, shift: int = 0) -> "LetterPage":
+        return LetterPage(self.offset + start, self.items[start:end], self.total, shift)
+
+
+def letters(offset: int, items: str, total: int = 26, shift: int = 0) -> LetterPage:
+    return LetterPage(offset, tuple(items), total, shift)
 
 
 def pager_of(fetch: Callable[[int, int | None], Awaitable[Page[str]]]) -> Pager[str]:

@@ -25,7 +25,7 @@ from distinct_async import (
 )
 from distinct_async._wire import touchpoint_metrics as endpoint
 from distinct_async._wire.protocol import Reply
-from tests.wire.replies import error_in, make_reply
+from tests.wire.replies import KEY, error_in, make_reply
 
 Example = Callable[[str], bytes]
 ExampleJSON = Callable[[str], Any]
@@ -46,7 +46,7 @@ def page_in(outcome: VisitPage | DistinctError) -> VisitPage:
 def make_document(items: list[dict[str, str]], total: int, visits_type: VisitsType) -> Any:
     kind = visits_type.lower()
     details = {"items": items, "pagination": {"offset": total, "pageSize": total}}
-    touchpoint = {"id": "t", "name": "n", "value": "v", f"{kind}Visits": total}
+    touchpoint = {"id": "tp-1", "name": "n", "value": "v", f"{kind}Visits": total}
     data = {"touchpoints": touchpoint | {f"{kind}VisitsDetails": details}}
     return {"statusCode": 200, "message": "ok", "data": data}
 
@@ -100,8 +100,13 @@ def test_any_page_is_decoded_as_by_the_standard_library(
     visits_type: VisitsType,
     escaped: bool,
 ) -> None:
+    # Users may come again, but not among unique visits.
+    total_only = visits_type is VisitsType.TOTAL
     items = [
-        {"userId": user, "timestampUTC": moment.replace("T", separators[n % len(separators)])}
+        {
+            "userId": user if total_only else f"{n} {user}",
+            "timestampUTC": moment.replace("T", separators[n % len(separators)]),
+        }
         for n, (user, moment) in enumerate(visits)
     ]
     document = make_document(items, total, visits_type)
@@ -216,7 +221,7 @@ def test_a_timestamp_that_does_not_exist_in_utc_is_located(
     visits_type: VisitsType, text: str
 ) -> None:
     usual = "2024-01-01T12:00:00+02:00"
-    items = [{"userId": "u", "timestampUTC": moment} for moment in (usual, text)]
+    items = [{"userId": f"at {moment}", "timestampUTC": moment} for moment in (usual, text)]
     reply = make_reply(make_document(items, 2, visits_type))
 
     error = error_in(decode(reply, visits_type), DecodeError)
@@ -224,6 +229,48 @@ def test_a_timestamp_that_does_not_exist_in_utc_is_located(
     path = f"data.touchpoints.{visits_type.lower()}VisitsDetails.items[1].timestampUTC"
     assert (error.path, error.excerpt) == (path, f'"{text}"')
     assert "expected a UTC timestamp" in str(error)
+
+
+# --- Identity
+
+
+@pytest.mark.parametrize("found", ["tp-2", "TP-1", "tp-1 ", "", "tp\u2011" + "1"])
+@pytest.mark.parametrize("visits_type", VisitsType)
+def test_a_page_of_another_touchpoint_is_an_error_that_names_both(
+    example_json: ExampleJSON, visits_type: VisitsType, found: str
+) -> None:
+    document = example_json(f"touchpoint_{visits_type.lower()}")
+    document["data"]["touchpoints"]["id"] = found
+
+    error = error_in(decode(make_reply(document), visits_type), DecodeError)
+
+    assert (error.path, error.retryable) == ("data.touchpoints.id", True)
+    assert json.loads(error.excerpt) == found
+    assert 'expected "tp-1", got "' in str(error)
+
+
+def test_the_key_in_a_wrong_touchpoint_id_is_hidden(example_json: ExampleJSON) -> None:
+    document = example_json("touchpoint_total")
+    document["data"]["touchpoints"]["id"] = f"tp-{KEY}"
+
+    error = error_in(decode(make_reply(document)), DecodeError)
+
+    assert KEY not in f"{error}{vars(error)}"
+
+
+def test_a_user_twice_among_unique_visits_is_an_error_but_not_among_all() -> None:
+    moments = ["2024-01-01T10:00:00Z", "2024-01-01T11:00:00Z", "2024-01-02T10:00:00Z"]
+    items = [
+        {"userId": user, "timestampUTC": moment}
+        for user, moment in zip("abb", moments, strict=True)
+    ]
+
+    document = make_document(items, 3, VisitsType.TOTAL)
+    assert len(page_in(decode(make_reply(document))).items) == 3
+    document = make_document(items, 3, VisitsType.UNIQUE)
+    error = error_in(decode(make_reply(document), VisitsType.UNIQUE), DecodeError)
+    assert error.path == "data.touchpoints.uniqueVisitsDetails.items[2].userId"
+    assert (error.excerpt, error.retryable) == ('"b"', True)
 
 
 # --- Damage

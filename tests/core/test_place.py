@@ -1,0 +1,318 @@
+"""The place of a walk, page by page, without I/O. Each letter is an item."""
+
+from typing import Any
+
+import pytest
+
+from distinct_async import IncompleteListError, ResumePoint
+from distinct_async._place import PATIENCE, Place
+from tests.support.list_server import LetterPage, letters
+
+
+def make_place(
+    *, offset: int = 0, after: str | None = None, limit: int | None = None, key: Any = None
+) -> Place[LetterPage]:
+    return Place(offset=offset, after=after, limit=limit, key=key, name="tp-1")
+
+
+def place_after(*pages: LetterPage, **options: Any) -> Place[LetterPage]:
+    """Return a place that has accepted pages which share an item each."""
+    place = make_place(**options)
+    for page in pages:
+        take(place, page)
+    return place
+
+
+def take(place: Place[LetterPage], page: LetterPage, *, doubt: bool = True) -> LetterPage | None:
+    """Accept a page that fits, and return what is delivered of it."""
+    cut = place.cut(page, located=False, doubt=doubt)
+    assert cut is not None
+    return place.accept(page, cut)
+
+
+ABC = letters(0, "abc")
+
+
+# --- Delivering
+
+
+def test_the_first_page_is_delivered_as_it_is() -> None:
+    place = make_place()
+
+    assert (place.is_known, place.cut(ABC, located=False, doubt=True)) == (False, 0)
+    assert place.accept(ABC, 0) == ABC
+    assert (place.reached, place.delivered, place.total, place.idle) == (3, 3, 26, 0)
+    assert place.is_known
+
+
+def test_shared_items_are_delivered_once() -> None:
+    place = place_after(ABC)
+
+    assert take(place, letters(2, "cde")) == letters(3, "de")
+    assert take(place, letters(2, "cdefg")) == letters(5, "fg")
+    assert (place.reached, place.delivered, place.last_offset) == (7, 7, 2)
+
+
+def test_only_the_first_of_the_pages_without_new_items_is_delivered() -> None:
+    place, empty = make_place(), letters(0, "")
+
+    assert take(place, empty) == empty
+    assert (take(place, empty), place.idle) == (None, 2)
+    assert take(place, ABC) == ABC
+    assert (take(place, letters(2, "c")), place.idle, place.reached) == (None, 1, 3)
+
+
+def test_no_more_than_the_limit_is_delivered() -> None:
+    place = place_after(ABC, limit=4)
+
+    assert take(place, letters(2, "cdef")) == letters(3, "d")
+    assert (place.left, place.reached, place.delivered) == (0, 4, 4)
+    assert place.is_over() is True
+
+
+def test_the_resume_point_is_after_the_last_delivered_item() -> None:
+    assert make_place(offset=7).resume_point == ResumePoint(offset=7, after=None, delivered=0)
+    known = make_place(offset=7, after="g")
+    assert known.resume_point == ResumePoint(offset=7, after="g", delivered=0)
+    assert take(known, letters(6, "ghi")) == letters(7, "hi")
+    assert known.resume_point == ResumePoint(offset=9, after="i", delivered=2)
+    limited = place_after(ABC, limit=2)
+    assert limited.resume_point == ResumePoint(offset=2, after="b", delivered=2)
+
+
+def test_items_are_compared_by_their_keys() -> None:
+    place = place_after(ABC, key=str.lower)
+
+    assert place.keys(("A", "b")) == ("a", "b")
+    assert take(place, letters(2, "CDE")) == letters(3, "DE")
+    assert place.resume_point.after == "E"
+    assert place_after(ABC).cut(letters(2, "CDE"), located=False, doubt=True) is None
+
+
+# --- Cutting
+
+
+@pytest.mark.parametrize(
+    ("page", "located", "cut"),
+    [
+        (letters(2, "cde"), False, 1),
+        (letters(2, "cde"), True, 1),
+        (letters(1, "bcde"), False, 2),
+        (letters(1, "bcde"), True, 2),
+        (letters(2, ""), False, None),
+        # Insertions move the place, but not once it has been located.
+        (letters(2, "bcde", total=27), False, 2),
+        (letters(2, "bcde", total=27), True, None),
+        (letters(2, "bcde"), False, None),
+        # A page that does not reach back to the place.
+        (letters(9, "jkl"), False, None),
+    ],
+)
+def test_a_page_is_cut_where_the_place_is(page: LetterPage, located: bool, cut: int | None) -> None:
+    assert place_after(ABC).cut(page, located=located, doubt=True) == cut
+
+
+def test_a_shrinking_total_is_doubted_a_few_times() -> None:
+    place, shorter = place_after(ABC), letters(2, "cde", total=25)
+
+    assert place.cut(shorter, located=False, doubt=False) == 1
+    doubts = [place.cut(shorter, located=False, doubt=True) for _ in range(20)]
+    assert doubts == sorted(doubts, key=lambda cut: cut is not None)
+    assert 0 < doubts.count(None) < 20
+    assert doubts[-1] == 1
+
+
+@pytest.mark.parametrize(
+    ("page", "cut"),
+    [
+        (letters(0, "zabcd"), 4),
+        (letters(0, "bcdef"), 2),
+        # One item is proof enough only if the place has moved by as much as the total.
+        (letters(0, "cdefg", total=23), 1),
+        (letters(0, "cdefg", total=24), None),
+        (letters(9, "jkl"), None),
+    ],
+)
+def test_the_place_is_found_in_any_page_that_shows_it(page: LetterPage, cut: int | None) -> None:
+    assert place_after(letters(0, "xabc"), offset=0).find_cut(page) == cut
+
+
+def test_a_page_at_the_end_of_the_list_shows_that_the_last_items_are_missing() -> None:
+    place = place_after(letters(0, "abcdefgh"))
+
+    last = letters(0, "abcdef", total=6)
+    assert place.find_cut(last) == 6
+    assert place.find_cut(letters(0, "abcdef")) is None
+    assert place.is_shorter(last, 6)
+    assert not place.is_shorter(letters(0, "abcdefgh", total=8), 8)
+    assert not place.is_shorter(letters(0, "abcdef"), 6)
+
+
+def test_a_page_before_the_place_hints_at_its_offset() -> None:
+    place = place_after(letters(0, "abcdefgh"))
+
+    assert place.guess(letters(5, "abcde")) == 13
+    assert place.guess(letters(5, "vwxyz")) is None
+
+
+def test_a_page_may_be_the_last_one_again() -> None:
+    assert not make_place().is_last_page(ABC)
+    place = place_after(ABC)
+
+    assert place.is_last_page(letters(7, "abc"))
+    # A smaller page was requested than the one before.
+    assert place.is_last_page(letters(7, "ab"))
+    assert not place.is_last_page(letters(7, "abd"))
+    assert not place.is_last_page(letters(7, "a"))
+
+
+# --- Sharing more than one item
+
+
+def test_pages_share_one_item_unless_identical_ones_stand_side_by_side() -> None:
+    assert make_place().next_overlap(50) == 0
+    assert place_after(ABC).next_overlap(50) == 1
+    repetitive = place_after(letters(0, "abbc"))
+    assert [repetitive.next_overlap(7), repetitive.next_overlap(8)] == [1, 3]
+
+
+def test_on_a_list_that_stands_still_the_extra_items_amount_to_one_page() -> None:
+    place = place_after(letters(0, "abbc"))
+
+    overlaps = [place.next_overlap(50) for _ in range(60)]
+
+    assert overlaps == sorted(overlaps, reverse=True)
+    assert 40 < sum(overlaps) - len(overlaps) <= 50
+
+
+@pytest.mark.parametrize(
+    "page",
+    [letters(3, "cdef", total=27), letters(3, "bcde", total=27), letters(3, "cde", total=27)],
+)
+def test_on_a_list_that_changes_the_extra_items_are_not_limited(page: LetterPage) -> None:
+    place = place_after(letters(0, "abbc"))
+
+    take(place, page)
+
+    assert {place.next_overlap(50) for _ in range(60)} == {3}
+
+
+def test_identical_items_are_noticed_at_the_ends_of_later_pages() -> None:
+    assert place_after(ABC, letters(2, "cdeff")).next_overlap(50) == 3
+    assert place_after(ABC, letters(2, "cdeef")).next_overlap(50) == 1
+
+
+# --- Shifts
+
+
+@pytest.mark.parametrize(
+    ("page", "cut", "delivered"),
+    [
+        (letters(2, "bcde", total=27), 2, letters(4, "de", total=27, shift=1)),
+        (letters(0, "bcde", total=25), 2, letters(2, "de", total=25, shift=-1)),
+        # No item is new, but the shift is delivered.
+        (letters(2, "bc", total=27), 2, letters(4, "", total=27, shift=1)),
+    ],
+)
+def test_the_page_after_a_shift_carries_it(
+    page: LetterPage, cut: int, delivered: LetterPage
+) -> None:
+    place = place_after(ABC)
+
+    assert place.accept(page, cut) == delivered
+    assert place.reached == delivered.offset + len(delivered.items)
+
+
+def test_the_log_of_a_shift_escapes_the_name_of_the_list(caplog: pytest.LogCaptureFixture) -> None:
+    name = "tp\r\nWARNING all is well"
+    place: Place[LetterPage] = Place(offset=0, after=None, limit=None, key=None, name=name)
+    take(place, ABC)
+
+    take(place, letters(2, "bcde", total=27))
+
+    (record,) = caplog.records
+    assert record.getMessage().isprintable()
+    assert "1 items were inserted before offset 3" in record.getMessage()
+
+
+def test_the_tail_after_a_shift_is_what_now_stands_before_the_place() -> None:
+    place = place_after(letters(0, "abcdef"))
+    place.accept(letters(3, "xefgh", total=27), 3)
+
+    # "d" was delivered, but stands elsewhere now.
+    assert place.find_cut(letters(0, "dxefghijk")) == 6
+    assert place.find_cut(letters(0, "efghdi")) == 4
+
+
+def test_items_that_return_after_they_were_missing_are_not_delivered_again() -> None:
+    """A replica that lags behind lists the last delivered items later than others do."""
+    place = place_after(letters(0, "abcdef", total=6))
+
+    fewer = letters(0, "abcd", total=4)
+
+    assert place.accept(fewer, 4, searched=True) == letters(4, "", total=4, shift=-2)
+    assert take(place, letters(3, "defgh", total=8)) == letters(6, "gh", total=8, shift=2)
+
+
+def test_items_that_stay_missing_are_deleted() -> None:
+    place = place_after(letters(0, "abcdef", total=6))
+    place.accept(letters(0, "abcd", total=4), 4, searched=True)
+
+    assert take(place, letters(3, "dgh", total=6)) == letters(4, "gh", total=6)
+    assert take(place, letters(5, "hef", total=8)) == letters(6, "ef", total=8)
+
+
+# --- The end
+
+
+@pytest.mark.parametrize(
+    ("totals", "over"),
+    [
+        # The last count is what was read, and none was larger.
+        ([3], True),
+        ([2, 3], True),
+        # Replicas disagree, so their counts must agree several times.
+        ([4, 3], False),
+        ([4, 3, 3, 3], False),
+        ([4, 3, 3, 3, 3, 3], True),
+        ([4, 3, 3, 3, 4, 3], False),
+        # There should be more, or less.
+        ([4], False),
+        ([2], False),
+        ([4, 4, 4, 4, 4, 4], False),
+        ([2, 4] * PATIENCE, True),
+    ],
+)
+def test_the_end_is_believed_once_the_counts_agree_with_it(totals: list[int], over: bool) -> None:
+    place = place_after(letters(0, "abc", total=totals[0]))
+    for total in totals[1:]:
+        take(place, letters(2, "c", total=total), doubt=False)
+
+    assert place.is_over() is over
+
+
+@pytest.mark.parametrize("total", [2, 4])
+def test_a_count_that_persistently_contradicts_the_pages_is_an_error(total: int) -> None:
+    place = place_after(letters(0, "abc", total=total))
+    over: bool | IncompleteListError = False
+    for reread in range(1, PATIENCE + 1):
+        assert over is False, reread
+        take(place, letters(2, "c", total=total))
+        over = place.is_over()
+
+    assert isinstance(over, IncompleteListError)
+    assert (over.expected, over.received) == (total, 3)
+
+
+def test_a_walk_that_begins_beyond_the_end_is_over() -> None:
+    assert place_after(letters(30, ""), offset=30).is_over() is True
+    assert place_after(letters(26, ""), offset=26).is_over() is True
+    assert place_after(letters(25, ""), offset=25).is_over() is False
+
+
+def test_deletions_lower_the_count_that_the_end_must_reach() -> None:
+    place = place_after(letters(0, "abcd", total=5))
+
+    place.accept(letters(0, "acde", total=4), 3)
+
+    assert (place.reached, place.is_over()) == (4, True)
