@@ -22,7 +22,7 @@ _WIDE_FROM: Final = 8
 # Totals that must agree before the end of a list is believed, once they have disagreed.
 _AGREEING: Final = 5
 # Pages in a row that may bring nothing new.
-PATIENCE: Final = 8
+_PATIENCE: Final = 8
 # Times to take another look because the total shrank, although the pages fit.
 _DOUBTS: Final = 8
 
@@ -56,7 +56,7 @@ class Place(Generic[P]):
     ) -> None:
         self.reached = offset
         self.left = sys.maxsize if limit is None else limit
-        self.total = 0
+        self.total: int = 0
         self.idle = 0
         self._key = key
         self._name = name
@@ -71,8 +71,8 @@ class Place(Generic[P]):
         self._changed = self._repetitive = False
         self._extra = 0
         self._missing: Keys = ()
-        self._peak = 0
-        self._totals: deque[int] = deque(maxlen=PATIENCE)
+        self._peak: int = 0
+        self._totals: deque[int] = deque(maxlen=_PATIENCE)
 
     @property
     def is_known(self) -> bool:
@@ -147,10 +147,9 @@ class Place(Generic[P]):
             ends=page.offset + len(keys) >= page.total,
         )
 
-    def is_shorter(self, page: P, cut: int) -> bool:
-        """Return whether the list ends with the page, and before the last delivered item."""
-        ends = page.offset + len(page.items) >= page.total
-        return ends and self.keys(page.items[cut - 1 : cut]) != self._latest[-1:]
+    def is_last(self, item: Any) -> bool:
+        """Return whether an item is the last delivered one."""
+        return self.keys((item,)) == self._latest[-1:]
 
     def guess(self, page: P) -> int | None:
         """Return the offset of the place if a page that does not show it gives a hint, or None."""
@@ -208,7 +207,7 @@ class Place(Generic[P]):
         totals = [*self._totals]
         if len(totals) >= _AGREEING and {*totals[-_AGREEING:]} == {self.reached}:
             return True
-        if self.idle < PATIENCE:
+        if self.idle < _PATIENCE:
             return False
         return IncompleteListError(self.total, self.reached) if len({*totals}) == 1 else True
 

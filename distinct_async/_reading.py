@@ -111,10 +111,14 @@ class Reader(Generic[P]):
         page_again = await self._fetch(offset, offset, start)
         if isinstance(page_again, DistinctError):
             return page_again
-        if not added.items or offset + len(page_again.items) != start:
+        if not added.items or self._keys(page_again) != self._keys(page):
             return page_again
         self.stride = 1
         return attrs.evolve(page_again, items=page_again.items + added.items)  # type: ignore[misc]
+
+    def _keys(self, page: P) -> list[Any]:
+        key = self._source.key
+        return [*page.items] if key is None else [*map(key, page.items)]
 
     async def _fetch(self, offset: int, start: int, stop: int) -> P | DistinctError:
         size = self._page_size

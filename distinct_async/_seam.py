@@ -57,16 +57,21 @@ def cut_anywhere(
 ) -> int | None:
     """Return where to cut a page, wherever the place is in it; None if that is unclear.
 
-    Arguments are those of `cut_at_seam`; here `expected` may lie outside the page, and `ends` says
-    that the list ends with the page.
+    Args:
+        tail: What the walk has just read.
+        items: The page.
+        expected: The cut on a list that stands still; it may lie outside the page.
+        growth: By how much the total has grown since the page before.
+        ends: Whether the list ends with the page.
     """
 
     def needed(cut: int, few: int) -> int:
         # If the place has moved by as much as the total, one item is proof enough.
-        unexplained = abs(cut - expected - growth)
-        if unexplained >= _ENOUGH:
-            return max(min(_ENOUGH, len(tail)), min(cut, len(tail)) // 2)
-        return min(few, len(tail)) if unexplained else 1
+        moved = cut - expected
+        if moved == growth:
+            return 1
+        explained = min(abs(moved), abs(moved - growth)) < _ENOUGH
+        return min(few if explained else max(_ENOUGH, cut // 2), len(tail))
 
     runs = _runs(tail, items)
     exact = [cut for cut in runs if needed(cut, 2) <= runs[cut] == min(cut, len(tail))]

@@ -72,7 +72,7 @@ class Search(Generic[P]):
         self._last = max(place.total, seen.total if seen else place.reached) - 1
         self._probes = deque(probe_offsets(place.reached, size, self._growth))
         self._tried: set[int] = set()
-        self._joined: P | None = None
+        self._parts: list[P] = [seen] if seen else []
         self._confirmations = _CONFIRMATIONS
 
     async def run(self) -> Found[P] | DistinctError:
@@ -93,7 +93,7 @@ class Search(Generic[P]):
                 self._last = offset - 1
             else:
                 return page
-        return misses[-1] if misses and self._joined is None else place_lost()
+        return misses[-1] if len(misses) == len(self._tried) > 0 else place_lost()
 
     def _look_at(self, page: P) -> Found[P] | RepeatedPageError | None:
         place, seen = self._place, self._seen
@@ -101,16 +101,20 @@ class Search(Generic[P]):
             return RepeatedPageError(seen.offset, place.last_offset)
         if not page.items:
             self._last = page.offset - 1
-        self._joined = page if self._joined is None else self._join(self._joined, page)
-        cut = place.find_cut(self._joined)
-        if cut is not None:
-            if self._confirmations and place.is_shorter(self._joined, cut):
+        part = self._join(page)
+        cut = place.find_cut(part)
+        if cut is None:
+            self._plan(page)
+            return None
+        if not (cut and place.is_last(part.items[cut - 1])):
+            # The last delivered item seems to be deleted.
+            if any(place.is_last(item) for known in self._parts for item in known.items):
+                return None
+            if self._confirmations and part.offset + len(part.items) >= part.total:
                 # The server may be a replica that has not caught up.
                 self._read_again(page.offset)
                 return None
-            return Found(self._joined, cut)
-        self._plan(page)
-        return None
+        return Found(part, cut)
 
     def _plan(self, page: P) -> None:
         """Choose the next probes, after a page that does not show the place."""
@@ -124,7 +128,7 @@ class Search(Generic[P]):
 
     def _read_again(self, offset: int) -> None:
         self._confirmations -= 1
-        self._joined = None
+        self._parts.clear()
         self._tried.discard(offset)
         self._probes.appendleft(offset)
 
@@ -139,13 +143,22 @@ class Search(Generic[P]):
             and place.is_last_page(page)
         )
 
-    def _join(self, joined: P, page: P) -> P:
-        """Return two pages as one if they share items, else the second."""
-        first, second = sorted((joined, page), key=attrgetter("offset"))
-        keys = self._place.keys(first.items)
-        shared = min(first.offset + len(keys) - second.offset, len(second.items))
+    def _join(self, page: P) -> P:
+        """Return a page together with what is known of the list beside it."""
+        for part in [*self._parts]:
+            joined = self._joined(*sorted((part, page), key=attrgetter("offset")))
+            if joined is not None:
+                self._parts.remove(part)
+                page = joined
+        self._parts.append(page)
+        return page
+
+    def _joined(self, first: P, second: P) -> P | None:
+        """Return two pages as one if they share items, and agree on them, else None."""
         start = second.offset - first.offset
+        shared = min(len(first.items) - start, len(second.items))
+        keys = self._place.keys(first.items)
         if shared < 1 or keys[start : start + shared] != self._place.keys(second.items[:shared]):
-            return page
+            return None
         items = first.items + second.items[shared:]
-        return attrs.evolve(page, items=items, offset=first.offset)  # type: ignore[misc]
+        return attrs.evolve(second, items=items, offset=first.offset)  # type: ignore[misc]

@@ -17,9 +17,9 @@ from typing import Any, Final, Generic
 
 import attrs
 
-from distinct_async._place import PATIENCE, Place
+from distinct_async._place import Place
 from distinct_async._reading import Reader, Run, Source
-from distinct_async._search import Found, Search, is_beyond_the_end, place_lost
+from distinct_async._search import Found, Search, is_beyond_the_end
 from distinct_async.errors import ClientClosedError, DistinctError, ListChangedError, in_context
 from distinct_async.models import P
 
@@ -164,7 +164,7 @@ class Walk(Generic[P]):
             pending.accepted += 1
         if run.error is None:
             return True
-        if self._place.is_known and self._place.idle < PATIENCE and is_beyond_the_end(run.error):
+        if self._place.is_known and is_beyond_the_end(run.error):
             # The list may have become shorter than the offset.
             self._find_place(pending, None)
             return False
@@ -190,8 +190,6 @@ class Walk(Generic[P]):
         if pending.located:
             # The page is older than the place found, so fetch it again.
             self._begin(self._place.reached, pending.end, first=True)
-        elif self._place.idle >= PATIENCE:
-            self._fail(place_lost(), placed=False)
         else:
             pending.located = True
             self._pending.appendleft(pending)
