@@ -1,6 +1,7 @@
 """The walk over a list in memory, so that tests control every interleaving."""
 
 import asyncio
+import random
 from collections.abc import Callable
 from contextlib import aclosing
 from datetime import timedelta
@@ -12,6 +13,7 @@ from distinct_async import (
     ConfigurationError,
     IncompleteListError,
     ListChangedError,
+    NotFoundError,
     Pager,
     RepeatedPageError,
     ResumePoint,
@@ -202,6 +204,46 @@ async def test_the_gap_after_a_short_page_is_filled(kept: int, page_size: int | 
     assert len(server.requests) == 9 + 2
 
 
+async def test_single_items_end_where_the_server_says_though_its_total_is_larger() -> None:
+    server = ListServer(make_visits(7), largest_page=1)
+
+    def change(_: int, page: VisitPage) -> VisitPage:
+        if not page.items:
+            raise NotFoundError(404)
+        return attrs.evolve(page, total=9)
+
+    server.change = change
+
+    items, error = await drain_walk(server.pager())
+
+    assert isinstance(error, IncompleteListError)
+    assert (items, error.expected, error.received) == (server.visits, 9, 7)
+
+
+@pytest.mark.parametrize("seed", range(100))
+async def test_a_list_that_only_grows_is_walked_whatever_its_pages_hold(seed: int) -> None:
+    drawn = random.Random(seed)
+    visits = make_visits(drawn.randint(1, 60))
+    known = len(visits)
+    server = ListServer(visits, turns=lambda _: drawn.randint(1, 9))
+
+    def change(_: int, page: VisitPage) -> VisitPage:
+        if drawn.random() < 0.4:
+            server.largest_page = drawn.choice([1, 2, 3, 6, 10, 20])
+        if drawn.random() < 0.3:
+            grown = len(visits) + drawn.randint(1, 10) if len(visits) < 200 else len(visits)
+            visits.extend(make_visits(grown)[len(visits) :])
+        return page
+
+    server.change = change
+    page_size, prefetch = drawn.choice([None, 5, 50]), drawn.choice([1, 3, 8])
+
+    items = await server.pager(page_size=page_size, prefetch=prefetch).collect()
+
+    assert items == visits[: len(items)]
+    assert len(items) >= known
+
+
 async def test_a_short_first_page_does_not_shorten_all_later_requests() -> None:
     def change(offset: int, page: VisitPage) -> VisitPage:
         return attrs.evolve(page, items=page.items[:1]) if offset == 0 else page
@@ -385,6 +427,24 @@ async def test_deletions_before_the_place_lose_no_other_item_and_are_counted() -
     assert [visit for page in pages for visit in page.items] == everything
     assert [(page.offset, page.shift) for page in pages[:2]] == [(0, 0), (47, -3)]
     assert {page.shift for page in pages[2:]} == {0}
+
+
+async def test_a_page_that_is_older_than_the_place_found_is_read_again() -> None:
+    """Three visits are deleted before the second page is read, and two before the search."""
+    server = ListServer(make_visits(300))
+    everything = [*server.visits]
+    deletions = {0: 3, 49: 2}
+
+    def change(offset: int, page: VisitPage) -> VisitPage:
+        del server.visits[5 : 5 + deletions.pop(offset, 0)]
+        return page
+
+    server.change = change
+    pages = [page async for page in server.pager(prefetch=1).pages()]
+
+    assert deletions == {}
+    assert [visit for page in pages for visit in page.items] == everything
+    assert sum(page.shift for page in pages) == -5
 
 
 async def test_a_list_replaced_by_another_raises_list_changed() -> None:

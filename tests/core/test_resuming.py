@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+import attrs
 import pytest
 
 from distinct_async import (
@@ -99,6 +100,24 @@ async def test_a_pager_whose_limit_was_reached_delivers_nothing_more() -> None:
     _, error = await fail_at(server, 98, server.pager())
 
     assert await pager.resume(error).collect() == []
+
+
+@pytest.mark.parametrize("failing", range(1, 20))
+async def test_a_walk_over_single_items_resumes_after_a_failure_of_any_request(
+    failing: int,
+) -> None:
+    def change(_: int, page: VisitPage) -> VisitPage:
+        if len(server.requests) == failing:
+            raise TransportError("broken")
+        return page
+
+    server = ListServer(make_visits(7), largest_page=1, change=change)
+    pager = server.pager(prefetch=1)
+    items, error = await drain_walk(pager)
+    assert isinstance(error, TransportError)
+    assert (error.next_offset, items) == (len(items), server.visits[: len(items)])
+
+    assert items + await pager.resume(error).collect() == server.visits
 
 
 async def test_a_resumed_walk_proves_its_place_at_no_extra_request() -> None:
@@ -296,15 +315,18 @@ async def test_a_walk_after_the_last_visit_delivers_those_that_were_appended() -
     assert server.requests == [(89, 50)]
 
 
-@pytest.mark.parametrize("beyond", ["an empty page", "404"])
+@pytest.mark.parametrize("beyond", ["an empty page", "404", "the last page"])
 @pytest.mark.parametrize(("was", "deleted"), [(90, 1), (90, 30), (60, 50), (90, 60)])
 async def test_a_place_beyond_the_end_of_a_shorter_list_is_found_again(
     was: int, deleted: int, beyond: str
 ) -> None:
     def change(_: int, page: VisitPage) -> VisitPage:
-        if beyond == "404" and not page.items:
+        if page.items or beyond == "an empty page":
+            return page
+        if beyond == "404":
             raise NotFoundError(404)
-        return page
+        start = max(0, page.total - page.page_size)
+        return attrs.evolve(page, items=tuple(server.visits[start:]), offset=start)
 
     server = ListServer(make_visits(97), change=change)
     after = server.visits[was - 1]
