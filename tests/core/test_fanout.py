@@ -250,7 +250,7 @@ async def test_a_page_is_delivered_while_the_next_one_is_late() -> None:
 
 async def test_a_huge_touchpoint_does_not_starve_the_others() -> None:
     lists = ManyLists(count=lambda _: 50)
-    # All visits share one moment, so equal pages do not count as repeated.
+    # The same visit every time, as a million different ones would take long to make.
     lists.servers["tp-1"] = ListServer(
         [Visit("user", START)] * 1_000_000, touchpoint=Touchpoint("tp-1", "Door", "door")
     )

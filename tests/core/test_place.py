@@ -112,9 +112,11 @@ def test_a_page_is_cut_where_the_place_is(page: LetterPage, located: bool, cut: 
     assert place_after(ABC).cut(page, located=located, doubt=True) == cut
 
 
-def test_a_shrinking_total_is_doubted_a_few_times() -> None:
-    place, shorter = place_after(ABC), letters(2, "cde", total=25)
+def test_a_shrinking_total_is_doubted_a_few_times_where_identical_items_were_seen() -> None:
+    shorter = letters(3, "cdef", total=25)
 
+    assert place_after(letters(0, "abxc")).cut(shorter, located=False, doubt=True) == 1
+    place = place_after(letters(0, "abbc"))
     assert place.cut(shorter, located=False, doubt=False) == 1
     doubts = [place.cut(shorter, located=False, doubt=True) for _ in range(20)]
     assert doubts == sorted(doubts, key=lambda cut: cut is not None)
@@ -197,9 +199,20 @@ def test_on_a_list_that_changes_the_extra_items_are_not_limited(page: LetterPage
     assert {place.next_overlap(50) for _ in range(60)} == {3}
 
 
-def test_identical_items_are_noticed_at_the_ends_of_later_pages() -> None:
-    assert place_after(ABC, letters(2, "cdeff")).next_overlap(50) == 3
-    assert place_after(ABC, letters(2, "cdeef")).next_overlap(50) == 1
+@pytest.mark.parametrize(
+    ("items", "overlap"),
+    [
+        ("cdef", 1),
+        ("cdedef", 1),
+        ("ccde", 3),
+        ("cddefg", 3),
+        ("cdeff", 3),
+        # Only the first items of a page are looked at.
+        ("cdefghijklmnopqrstuvwxyzz", 1),
+    ],
+)
+def test_identical_items_are_noticed_at_a_seam_or_soon_after_it(items: str, overlap: int) -> None:
+    assert place_after(ABC, letters(2, items)).next_overlap(50) == overlap
 
 
 # --- Shifts

@@ -1,4 +1,4 @@
-"""Walks that go on after an error or a stored visit, at a place that may have moved meanwhile."""
+"""Walks that are resumed after an error, at a place that may have moved meanwhile."""
 
 import logging
 from collections.abc import Callable
@@ -99,6 +99,24 @@ async def test_a_pager_whose_limit_was_reached_delivers_nothing_more() -> None:
     _, error = await fail_at(server, 98, server.pager())
 
     assert await pager.resume(error).collect() == []
+
+
+@pytest.mark.parametrize("failing", range(1, 20))
+async def test_a_walk_over_single_items_resumes_after_a_failure_of_any_request(
+    failing: int,
+) -> None:
+    def change(_: int, page: VisitPage) -> VisitPage:
+        if len(server.requests) == failing:
+            raise TransportError("broken")
+        return page
+
+    server = ListServer(make_visits(7), largest_page=1, change=change)
+    pager = server.pager(prefetch=1)
+    items, error = await drain_walk(pager)
+    assert isinstance(error, TransportError)
+    assert (error.next_offset, items) == (len(items), server.visits[: len(items)])
+
+    assert items + await pager.resume(error).collect() == server.visits
 
 
 async def test_a_resumed_walk_proves_its_place_at_no_extra_request() -> None:
@@ -232,89 +250,6 @@ async def test_a_walk_over_touchpoints_is_resumed_though_their_counts_have_chang
         rest = await pager.resume(caught.value).collect()
 
     assert listed + [touchpoint.id for touchpoint in rest] == names
-
-
-# --- Going on after a stored visit
-
-
-@pytest.mark.parametrize("kind", ["total_visits", "unique_visits"])
-async def test_the_visit_before_the_first_one_cannot_be_given(
-    client: DistinctClient, kind: str
-) -> None:
-    visits = getattr(client, kind)
-
-    with pytest.raises(ConfigurationError, match=r"^offset must be at least 1 if after is given"):
-        visits("tp-1", after=Visit("user-1", START))
-    with pytest.raises(ConfigurationError, match=r"got 0$"):
-        visits("tp-1", offset=0, after=Visit("user-1", START))
-
-
-@pytest.mark.parametrize("kind", ["total_visits", "unique_visits"])
-async def test_a_walk_starts_one_visit_early_to_prove_its_place(
-    fake: FakeDistinct, client: DistinctClient, kind: str
-) -> None:
-    fake.add_touchpoint("tp-1", visits=make_visits(90))
-    visits = fake.visits("tp-1")
-
-    pager = getattr(client, kind)("tp-1", offset=40, after=visits[39], limit=30, page_size=20)
-
-    assert await pager.collect() == visits[40:70]
-    windows = [(r.parameters["offset"], r.parameters["pageSize"]) for r in fake.requests]
-    assert windows == [("39", "20"), ("58", "12")]
-
-
-@pytest.mark.parametrize("kind", ["total_visits", "unique_visits"])
-async def test_a_walk_after_a_visit_that_is_not_there_raises_list_changed(
-    fake: FakeDistinct, client: DistinctClient, kind: str
-) -> None:
-    fake.add_touchpoint("tp-1", visits=make_visits(90))
-
-    pager = getattr(client, kind)("tp-1", offset=40, after=Visit("stranger", START))
-    items, error = await drain_walk(pager)
-
-    assert isinstance(error, ListChangedError)
-    assert (error.next_offset, error.resume_point, error.touchpoint_id) == (None, None, "tp-1")
-    assert items == []
-    assert fake.request_count <= 10
-
-
-async def test_a_walk_at_the_end_of_the_list_makes_one_request_and_yields_one_empty_page() -> None:
-    server = ListServer(make_visits(90))
-
-    (page,) = [page async for page in server.pager(offset=90, after=server.visits[-1]).pages()]
-
-    assert (page.items, page.total, page.offset, page.shift) == ((), 90, 90, 0)
-    assert server.requests == [(89, None)]
-
-
-async def test_a_walk_after_the_last_visit_delivers_those_that_were_appended() -> None:
-    server = ListServer(make_visits(95))
-
-    pager = server.pager(offset=90, after=server.visits[89], page_size=50)
-
-    assert await pager.collect() == server.visits[90:]
-    assert server.requests == [(89, 50)]
-
-
-@pytest.mark.parametrize("beyond", ["an empty page", "404"])
-@pytest.mark.parametrize(("was", "deleted"), [(90, 1), (90, 30), (60, 50), (90, 60)])
-async def test_a_place_beyond_the_end_of_a_shorter_list_is_found_again(
-    was: int, deleted: int, beyond: str
-) -> None:
-    def change(_: int, page: VisitPage) -> VisitPage:
-        if beyond == "404" and not page.items:
-            raise NotFoundError(404)
-        return page
-
-    server = ListServer(make_visits(97), change=change)
-    after = server.visits[was - 1]
-    del server.visits[5 : 5 + deleted]
-
-    pages = [page async for page in server.pager(offset=was, after=after, page_size=40).pages()]
-
-    rest = [visit for page in pages for visit in page.items]
-    assert rest == server.visits[was - deleted :]
-    assert (pages[0].shift, pages[0].offset) == (-deleted, was - deleted)
 
 
 # --- The log

@@ -93,11 +93,14 @@ def test_some_statuses_may_mean_that_an_offset_is_beyond_the_end(status: int) ->
     assert not is_beyond_the_end(ListChangedError("lost"))
 
 
-async def test_the_search_goes_back_before_offsets_that_are_beyond_the_end() -> None:
+@pytest.mark.parametrize("beyond", [NotFoundError(404), letters(5, "", 5)])
+async def test_the_search_goes_back_before_offsets_that_are_beyond_the_end(
+    beyond: LetterPage | DistinctError,
+) -> None:
     now = LETTERS[3:8]
 
     def answer(offset: int) -> LetterPage | DistinctError:
-        return serve(now)(offset) if offset < len(now) else NotFoundError(404)
+        return serve(now)(offset) if offset < len(now) else beyond
 
     outcome, offsets = await search(place_at("abcdefgh"), answer, seen=None)
 
