@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from distinct_async.errors import ConfigurationError
-from distinct_async.models import VisitsType
+from distinct_async.models import Visit, VisitsType
 
 if TYPE_CHECKING:
     import attrs
@@ -48,6 +48,20 @@ def require_seconds(name: str, value: object, *, positive: bool) -> float:
     if not math.isfinite(value) or value < 0 or (positive and value == 0):
         raise ConfigurationError(f"{name} must be {expected}, got {value!r}")
     return value
+
+
+def require_after(value: object) -> tuple[Visit, ...]:
+    """Return the visits expected before an offset; a single one may stand alone.
+
+    Raises:
+        ConfigurationError: `value` is neither a visit, nor a list or tuple of visits, nor None.
+    """
+    visits = value if isinstance(value, list | tuple) else (() if value is None else (value,))
+    for visit in cast("list[object]", visits):
+        if not isinstance(visit, Visit):
+            kind = type(visit).__name__
+            raise ConfigurationError(f"after must be a visit or a list of visits, got {kind}")
+    return tuple(cast("list[Visit]", visits))
 
 
 def require_id(name: str, value: object) -> str:

@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, 
 from functools import partial
 from typing import Any, TypeAlias, TypeVar, cast
 
+from distinct_async._checks import require_integer
 from distinct_async._walk import Walk
 from distinct_async.errors import (
     ClientClosedError,
@@ -42,7 +43,7 @@ class FanOut:
         concurrency: Maximum number of open walks.
 
     Raises:
-        ConfigurationError: `touchpoints` is not an iterable of touchpoints.
+        ConfigurationError: An argument is unusable.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class FanOut:
         self._touchpoints = _require_many(touchpoints)
         self._make_pager = make_pager
         self._spawn = spawn
-        self._room = asyncio.Semaphore(concurrency)
+        self._room = asyncio.Semaphore(require_integer("concurrency", concurrency, minimum=1))
         self._open: set[_VisitWalk] = set()
         self._arrived: deque[_VisitWalk] = deque()
         self._ready: deque[_VisitWalk] = deque()

@@ -14,6 +14,8 @@ from distinct_async.models import P
 _LOGGER: Final = logging.getLogger("distinct_async")
 # Items kept at least to prove the place; of longer pages, two pages, because that copies nothing.
 _TAIL: Final = 64
+# Items that prove the place of a walk that is resumed.
+_RESUME: Final = 8
 # Items of each page that are compared with their neighbours.
 _SAMPLE: Final = 16
 # Shared items where identical ones stand next to each other, and the page size that allows it.
@@ -22,7 +24,7 @@ _WIDE_FROM: Final = 8
 # Totals that must agree before the end of a list is believed, once they have disagreed.
 _AGREEING: Final = 5
 # Pages in a row that may bring nothing new.
-_PATIENCE: Final = 8
+PATIENCE: Final = 8
 # Times to take another look because the total shrank, although the pages fit.
 _DOUBTS: Final = 8
 
@@ -32,7 +34,7 @@ class Place(Generic[P]):
 
     Args:
         offset: Index of the first item to deliver.
-        after: The item before it; None if it is unknown.
+        after: The items before it, as far as they are known.
         limit: Maximum number of items to deliver; None for no limit.
         key: Returns what identifies an item; None if items identify themselves.
         name: The list, for the log.
@@ -41,7 +43,8 @@ class Place(Generic[P]):
         reached: The offset after the last delivered item, in the list as it was last seen.
         left: Number of items that may still be delivered.
         total: The server's last count.
-        idle: Number of pages in a row that brought nothing new.
+        idle: Number of pages in a row that brought nothing new, on a list that stood still.
+        moves: Number of pages in a row that brought nothing new, because the list had shifted.
         delivered: Number of items delivered.
     """
 
@@ -49,7 +52,7 @@ class Place(Generic[P]):
         self,
         *,
         offset: int,
-        after: Any,
+        after: tuple[Any, ...],
         limit: int | None,
         key: Callable[[Any], Any] | None,
         name: str | None,
@@ -57,22 +60,23 @@ class Place(Generic[P]):
         self.reached = offset
         self.left = sys.maxsize if limit is None else limit
         self.total: int = 0
-        self.idle = 0
+        self.idle = self.moves = 0
         self._key = key
         self._name = name
         self._after = after
         self._before: Keys = ()
-        self._latest: Keys = () if after is None else self.keys((after,))
+        self._latest: Keys = self.keys(after)
         self._last_page: P | None = None
         self.delivered = 0
         self._shift = 0
         self._started = False
         self._doubts = _DOUBTS
-        self._changed = self._repetitive = False
+        self._changed = False
+        self._repetitive = any(map(eq, self._latest, self._latest[1:]))
         self._extra = 0
         self._missing: Keys = ()
         self._peak: int = 0
-        self._totals: deque[int] = deque(maxlen=_PATIENCE)
+        self._totals: deque[int] = deque(maxlen=PATIENCE)
 
     @property
     def is_known(self) -> bool:
@@ -82,7 +86,11 @@ class Place(Generic[P]):
     @property
     def resume_point(self) -> ResumePoint:
         """Where to resume."""
-        return ResumePoint(offset=self.reached, after=self._after, delivered=self.delivered)
+        page = self._last_page
+        after = self._after if page is None else page.items[: max(0, self.reached - page.offset)]
+        return ResumePoint(
+            offset=self.reached, after=after[-_RESUME:] or self._after, delivered=self.delivered
+        )
 
     def keys(self, items: tuple[Any, ...]) -> Keys:
         """Return what identifies each item."""
@@ -126,7 +134,8 @@ class Place(Generic[P]):
             return 0
         keys, expected = self.keys(page.items), self.reached - page.offset
         growth = self.growth(page)
-        if not growth and expected == 1 and keys and keys[0] == self._latest[-1]:
+        still = self._started and not growth
+        if still and expected == 1 and keys and keys[0] == self._latest[-1]:
             return 1
         if located:
             return expected if is_shared(self._tail, keys, expected) else None
@@ -134,10 +143,15 @@ class Place(Generic[P]):
             # The page may fit by chance, if one of several identical items stands at the seam.
             self._doubts -= 1
             return None
-        return cut_at_seam(self._tail, keys, expected=expected, growth=growth)
+        return cut_at_seam(self._tail, keys, expected=expected, growth=growth, still=still)
 
-    def find_cut(self, page: P) -> int | None:
-        """Return how many of the first items of any page stand before the place, or None."""
+    def find_cut(self, page: P, *, certain: bool = True) -> int | None:
+        """Return how many of the first items of any page stand before the place, or None.
+
+        Args:
+            page: The page, which may be joined from several.
+            certain: Whether to return None if identical items allow several answers.
+        """
         keys, expected = self.keys(page.items), self.reached - page.offset
         return cut_anywhere(
             self._tail,
@@ -145,6 +159,7 @@ class Place(Generic[P]):
             expected=expected,
             growth=self.growth(page),
             ends=page.offset + len(keys) >= page.total,
+            certain=certain,
         )
 
     def is_last(self, item: Any) -> bool:
@@ -185,7 +200,7 @@ class Place(Generic[P]):
         end = min(len(page.items), cut + self.left)
         delivered = page.part(cut, end, shift=self._shift)
         self._extend_tail(page, delivered, end, refresh=shift != 0)
-        self._count(page, end, len(delivered.items))
+        self._count(page, end, len(delivered.items), shifted=shift != 0)
         # The first page is delivered even if it is empty, because it carries the total.
         if not delivered.items and self._started and not self._shift:
             return None
@@ -207,7 +222,7 @@ class Place(Generic[P]):
         totals = [*self._totals]
         if len(totals) >= _AGREEING and {*totals[-_AGREEING:]} == {self.reached}:
             return True
-        if self.idle < _PATIENCE:
+        if self.idle < PATIENCE:
             return False
         return IncompleteListError(self.total, self.reached) if len({*totals}) == 1 else True
 
@@ -216,31 +231,27 @@ class Place(Generic[P]):
         self._changed = True
         # Totals from before a deletion say nothing about the list as it is now.
         self._peak += min(0, shift)
-        what = "inserted" if shift > 0 else "deleted"
-        passed = "; they are not delivered" if shift > 0 else ""
         _LOGGER.warning(
-            "the list of %a changed: %d items were %s before offset %d, where the walk was%s",
+            "the list of %a has shifted by %+d before offset %d, where the walk was%s",
             self._name,
-            abs(shift),
-            what,
+            shift,
             self.reached,
-            passed,
+            "; what was inserted there is not delivered" if shift > 0 else "",
         )
 
-    def _count(self, page: P, end: int, delivered: int) -> None:
+    def _count(self, page: P, end: int, delivered: int, *, shifted: bool) -> None:
         self._changed |= self._started and page.total != self.total
         self.reached = page.offset + end
         self.left -= delivered
         self.delivered += delivered
-        self.idle = 0 if delivered else self.idle + 1
+        self.idle = 0 if delivered or shifted else self.idle + 1
+        self.moves = 0 if delivered or not shifted else self.moves + 1
         self.total = page.total
         self._peak = max(self._peak, page.total)
         self._totals.append(page.total)
 
     def _extend_tail(self, page: P, delivered: P, end: int, *, refresh: bool) -> None:
         self._last_page = page
-        if end:
-            self._after = page.items[end - 1]
         added = self.keys(delivered.items)
         self._repetitive = self._repetitive or self._has_neighbours_alike(added)
         if refresh and end:

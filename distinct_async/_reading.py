@@ -91,7 +91,7 @@ class Reader(Generic[P]):
 
     async def probe(self, offset: int) -> P | DistinctError:
         """Fetch one page of at least two items."""
-        return await self._fetch_shared(offset, offset + 1, sys.maxsize, may_be_single=False)
+        return await self._fetch_shared(offset, offset + 1, sys.maxsize, may_be_single=True)
 
     async def _fetch_shared(
         self, offset: int, start: int, stop: int, *, may_be_single: bool

@@ -44,6 +44,10 @@ class Syntax(Protocol):
         """Decode one row of a file; a negative index counts from the end. None if missing."""
         ...
 
+    def last(self, lines: IO[str], count: int) -> list[Mapping[str, Any]]:
+        """Decode the last rows of a file, at most `count`."""
+        ...
+
 
 @final
 class Csv:
@@ -74,6 +78,12 @@ class Csv:
         row = _pick(rows, index)
         return None if row is None else dict(zip(columns, row, strict=True))
 
+    def last(self, lines: IO[str], count: int) -> list[Mapping[str, Any]]:
+        """Decode the last rows of a file, at most `count`."""
+        rows = csv.reader(lines, strict=True)
+        columns = next(rows, list[str]())
+        return [dict(zip(columns, row, strict=True)) for row in deque(rows, count)]
+
 
 @final
 class JsonLines:
@@ -96,6 +106,10 @@ class JsonLines:
         """Decode one row of a file; a negative index counts from the end. None if missing."""
         line = _pick(lines, index)
         return None if line is None else json.loads(line)
+
+    def last(self, lines: IO[str], count: int) -> list[Mapping[str, Any]]:
+        """Decode the last rows of a file, at most `count`."""
+        return [*map(json.loads, deque(lines, count))]
 
 
 def _pick(items: Iterable[T], index: int) -> T | None:

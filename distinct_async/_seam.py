@@ -16,7 +16,7 @@ _ENOUGH: Final = 3
 _PROBES: Final = 3
 
 
-def cut_at_seam(tail: Keys, items: Keys, *, expected: int, growth: int) -> int | None:
+def cut_at_seam(tail: Keys, items: Keys, *, expected: int, growth: int, still: bool) -> int | None:
     """Return where to cut a page that was requested at a seam; None if that takes another look.
 
     Args:
@@ -24,9 +24,10 @@ def cut_at_seam(tail: Keys, items: Keys, *, expected: int, growth: int) -> int |
         items: The page.
         expected: The cut on a list that stands still: how many items the request started early.
         growth: By how much the total has grown since the page before.
+        still: Whether the total is known not to have changed.
     """
     if is_shared(tail, items, expected):
-        return None if growth and _is_repetitive(tail, items, expected) else expected
+        return expected if still or not _is_repetitive(tail, items, expected) else None
     cut = cut_anywhere(tail, items, expected=expected, growth=growth)
     # Insertions alone never shift the list by more than the total has grown.
     return cut if cut is not None and 0 < cut - expected <= growth else None
@@ -53,7 +54,13 @@ def _is_repetitive(tail: Keys, items: Keys, expected: int) -> bool:
 
 
 def cut_anywhere(
-    tail: Keys, items: Keys, *, expected: int, growth: int, ends: bool = False
+    tail: Keys,
+    items: Keys,
+    *,
+    expected: int,
+    growth: int,
+    ends: bool = False,
+    certain: bool = True,
 ) -> int | None:
     """Return where to cut a page, wherever the place is in it; None if that is unclear.
 
@@ -63,6 +70,8 @@ def cut_anywhere(
         expected: The cut on a list that stands still; it may lie outside the page.
         growth: By how much the total has grown since the page before.
         ends: Whether the list ends with the page.
+        certain: Whether to return None if identical items allow several cuts, one of which is the
+            expected one.
     """
 
     def needed(cut: int, few: int) -> int:
@@ -76,7 +85,8 @@ def cut_anywhere(
     runs = _runs(tail, items)
     exact = [cut for cut in runs if needed(cut, 2) <= runs[cut] == min(cut, len(tail))]
     if exact:
-        return exact[0] if len(exact) == 1 else (expected if expected in exact else None)
+        likely = exact if certain or expected not in exact else [expected]
+        return likely[0] if len(likely) == 1 else None
     for scores in (runs, _edited_runs(tail, items, growth=growth, ends=ends)):
         best = [cut for cut, score in scores.items() if score == max(scores.values())]
         if best and scores[best[0]] >= needed(best[0], _ENOUGH):

@@ -93,7 +93,17 @@ class Search(Generic[P]):
                 self._last = offset - 1
             else:
                 return page
-        return misses[-1] if len(misses) == len(self._tried) > 0 else place_lost()
+        if len(misses) == len(self._tried) > 0:
+            return misses[-1]
+        return self._guess() or place_lost()
+
+    def _guess(self) -> Found[P] | None:
+        """Return the place if identical items hide it, and it may be where it was."""
+        for part in self._parts:
+            cut = self._place.find_cut(part, certain=False)
+            if cut is not None and self._place.find_cut(part) is None:
+                return Found(part, cut)
+        return None
 
     def _look_at(self, page: P) -> Found[P] | RepeatedPageError | None:
         place, seen = self._place, self._seen

@@ -19,10 +19,12 @@ import attrs
 
 from distinct_async._place import Place
 from distinct_async._reading import Reader, Run, Source
-from distinct_async._search import Found, Search, is_beyond_the_end
+from distinct_async._search import Found, Search, is_beyond_the_end, place_lost
 from distinct_async.errors import ClientClosedError, DistinctError, ListChangedError, in_context
 from distinct_async.models import P
 
+# Pages in a row without anything new, on a list that shifts faster than it can be read.
+_MOVES: Final = 64
 # Pages in a row without anything new after which the ranges ahead are taken to lie beyond the end.
 _BARREN: Final = 2
 
@@ -54,7 +56,8 @@ class Walk(Generic[P]):
     Args:
         source: Where the pages come from.
         offset: Index of the first item to deliver.
-        after: The item expected before it; if it has moved, the walk starts after where it is now.
+        after: The items expected before it; if they have moved, the walk starts after where they
+            are now.
         limit: Maximum number of items to deliver; None for no limit.
         page_size: Items to request per page, or None for the server's default.
         prefetch: Maximum number of pages in flight or buffered.
@@ -65,7 +68,7 @@ class Walk(Generic[P]):
         source: Source[P],
         *,
         offset: int = 0,
-        after: Any = None,
+        after: tuple[Any, ...] = (),
         limit: int | None = None,
         page_size: int | None = None,
         prefetch: int = 4,
@@ -149,6 +152,8 @@ class Walk(Generic[P]):
             self._deliver(self._place.accept(outcome.page, outcome.cut, searched=True))
         elif not self._accept_run(pending, outcome):
             return
+        if self._place.moves >= _MOVES:
+            self._fail(place_lost(), placed=False)
         self._keep_useful_ranges()
         self._window = min(self._window * 2, self._prefetch)
         self._plan()

@@ -1,13 +1,13 @@
 """`DistinctClient`: one method per request, and a `Pager` per list."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from operator import attrgetter
 from typing import Self, TypedDict
 
 from attrs import evolve
 from typing_extensions import override
 
-from distinct_async._checks import require_header_text, require_integer, require_visits_type
+from distinct_async._checks import require_after, require_header_text, require_visits_type
 from distinct_async._fanout import FanOut, Touchpoints
 from distinct_async._reading import Source
 from distinct_async._secrets import find_api_key, find_base_url, require_base_url
@@ -233,7 +233,7 @@ class DistinctClient:
         *,
         experience_id: str | None = None,
         offset: int = 0,
-        after: Visit | None = None,
+        after: Visit | Sequence[Visit] | None = None,
         limit: int | None = None,
         page_size: int | None = None,
         prefetch: int = 4,
@@ -244,8 +244,8 @@ class DistinctClient:
             touchpoint_id: The touchpoint.
             experience_id: The experience to scope the query to.
             offset: Visits to skip.
-            after: The visit expected before `offset`, such as the last one you stored. The walk
-                starts one visit early to prove the place, and finds it again if it has moved.
+            after: The visit expected before `offset`, such as the last one you stored, or several.
+                The walk starts early enough to prove the place, and finds it again if it moved.
             limit: Maximum number of visits to deliver; None for no limit.
             page_size: Visits to request per page; None leaves it to the server (50).
             prefetch: Maximum number of pages in flight or buffered ahead of the consumer.
@@ -254,6 +254,7 @@ class DistinctClient:
             ConfigurationError: An argument is unusable.
         """
         pager = self._visits(touchpoint_id, VisitsType.TOTAL, experience_id)
+        after = require_after(after)
         return evolve(
             pager, offset=offset, after=after, limit=limit, page_size=page_size, prefetch=prefetch
         )
@@ -264,7 +265,7 @@ class DistinctClient:
         *,
         experience_id: str | None = None,
         offset: int = 0,
-        after: Visit | None = None,
+        after: Visit | Sequence[Visit] | None = None,
         limit: int | None = None,
         page_size: int | None = None,
         prefetch: int = 4,
@@ -274,6 +275,7 @@ class DistinctClient:
         Arguments and errors are those of `total_visits`.
         """
         pager = self._visits(touchpoint_id, VisitsType.UNIQUE, experience_id)
+        after = require_after(after)
         return evolve(
             pager, offset=offset, after=after, limit=limit, page_size=page_size, prefetch=prefetch
         )
@@ -314,7 +316,6 @@ class DistinctClient:
             Exception: `touchpoints` itself raised it; raised after the pages of the started
                 touchpoints. If touchpoints failed too, it is the FanOutError's cause.
         """
-        require_integer("concurrency", concurrency, minimum=1)
         kind = require_visits_type(visits_type)
 
         def make_pager(touchpoint_id: str) -> Pager[Visit, VisitPage]:

@@ -52,12 +52,12 @@ class ResumePoint:
 
     Attributes:
         offset: The offset that the walk had reached.
-        after: The last item before it, which proves the place; None if there is none.
+        after: The last items before it, which prove the place; empty if there are none.
         delivered: Number of items delivered.
     """
 
     offset: int
-    after: Any
+    after: tuple[Any, ...]
     delivered: int
 
 

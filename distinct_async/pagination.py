@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any, Generic, Self
+from typing import Any, Generic, Self, cast
 
 import attrs
 from attrs import evolve
@@ -13,6 +13,12 @@ from distinct_async._reading import Source
 from distinct_async._walk import Walk
 from distinct_async.errors import ConfigurationError, DistinctError, unwrap
 from distinct_async.models import P_co, T_co
+
+
+def _as_tuple(after: Any) -> tuple[Any, ...]:
+    if isinstance(after, list | tuple):
+        return tuple(cast("list[Any]", after))
+    return () if after is None else (after,)
 
 
 @attrs.frozen(eq=False, repr=False, kw_only=True)
@@ -28,8 +34,8 @@ class Pager(Generic[T_co, P_co]):
         name: What is listed, for the repr.
         source: Where the pages come from.
         offset: Index of the first item to deliver.
-        after: The item expected before it, which proves the place; None if it is unknown. If it
-            has moved, a walk starts after where it is now.
+        after: The items expected before it, or the last of them, which prove the place. If they
+            have moved, a walk starts after where they are now.
         limit: Maximum number of items to deliver; None for no limit.
         page_size: Items to request per page, or None for the server's default.
         prefetch: Maximum number of pages in flight or buffered ahead of the consumer.
@@ -41,7 +47,7 @@ class Pager(Generic[T_co, P_co]):
     name: str
     source: Source[P_co] = attrs.field(validator=instance_of(Source))
     offset: int = attrs.field(default=0, validator=integer_from(0))
-    after: T_co | None = None
+    after: tuple[T_co, ...] = attrs.field(default=(), converter=_as_tuple)
     limit: int | None = attrs.field(
         default=None, validator=attrs.validators.optional(integer_from(0))
     )
@@ -56,7 +62,7 @@ class Pager(Generic[T_co, P_co]):
         return self.source.touchpoint_id
 
     def __attrs_post_init__(self) -> None:
-        if self.after is not None and self.offset == 0:
+        if self.after and self.offset == 0:
             raise ConfigurationError("offset must be at least 1 if after is given, got 0")
 
     @override

@@ -1,7 +1,7 @@
 """Where the server's list differs from the visits that earlier runs have stored."""
 
 from functools import partial
-from typing import final
+from typing import Final, final
 
 import attrs
 
@@ -9,6 +9,9 @@ from distinct_async import DistinctError, ListChangedError, StatusError, Visit
 from distinct_async.export.disk import DiskThread
 from distinct_async.export.plan import BEYOND_THE_END, ExportPlan
 from distinct_async.export.stored import StoredVisits
+
+# Identical visits in a row that are looked through for one that is different.
+_LONGEST_RUN: Final = 64
 
 
 @final
@@ -54,18 +57,30 @@ class Comparison:
     async def find_difference(self) -> int | None:
         """Return the first offset whose stored visit is not the server's; None if all are.
 
-        Bisects, so it takes at most one request more than the binary logarithm of their number. It
-        assumes that all visits after the first difference differ, too.
+        Bisects, after a look at the first visit, which any reordering moves. It assumes that all
+        visits after the first difference differ, too. Where identical visits stand next to each
+        other, one does not show a shift, so it compares one without such a neighbour instead.
         """
-        same = 0
         count = end = self.stored.count
+        if count and not await self._is_same(0):
+            return 0
+        same = min(1, count)
         while same < end:
-            middle = (same + end) // 2
+            middle = await self._telling_offset((same + end) // 2, least=same)
             if await self._is_same(middle):
                 same = middle + 1
             else:
                 end = middle
         return None if same == count else same
+
+    async def _telling_offset(self, offset: int, *, least: int) -> int:
+        """Return the nearest offset, from `offset` down, whose visit is unlike the one before."""
+        visit = await self._stored_at(offset)
+        for earlier in range(offset - 1, max(least, offset - _LONGEST_RUN) - 1, -1):
+            before = await self._stored_at(earlier)
+            if before != visit:
+                return earlier + 1
+        return offset
 
     async def _is_about_the_offset(self, refusal: StatusError) -> bool:
         if refusal.status not in BEYOND_THE_END:

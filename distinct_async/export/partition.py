@@ -6,13 +6,16 @@ Everything here but `add` and `reject` blocks on the disk, so call it from a thr
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import final
+from typing import Final, final
 
 from distinct_async import ExportError, Visit
 from distinct_async.export.dataset import find_parts, part_name
 from distinct_async.export.files import FolderLock, as_export_error, make_folders, publish, sync
 from distinct_async.export.formats import Format, VisitWriter
 from distinct_async.export.stored import StoredVisits
+
+# Stored visits that prove where the next run continues. One is enough, unless visits are identical.
+_PROOF: Final = 8
 
 
 @final
@@ -27,7 +30,7 @@ class Partition:
 
     Attributes:
         stored: The visits that earlier runs have stored.
-        last: The last of them; None if there is none.
+        last: The last of them.
         rows: Number of visits in all parts.
         rows_added: Number of visits added by this object, rejected ones included.
         rows_rejected: Number of visits discarded by `reject`.
@@ -38,7 +41,7 @@ class Partition:
         self, folder: Path, touchpoint_id: str, file_format: Format, rows_per_part: int
     ) -> None:
         self.stored = StoredVisits((), file_format)
-        self.last: Visit | None = None
+        self.last: tuple[Visit, ...] = ()
         self.rows = 0
         self.rows_added = 0
         self.rows_rejected = 0
@@ -76,7 +79,7 @@ class Partition:
                 str(self._folder),
             )
         self.stored = StoredVisits(parts, self._format)
-        self.last, self.rows = self.stored.last(), self.stored.count
+        self.last, self.rows = self.stored.last(_PROOF), self.stored.count
 
     @property
     def room(self) -> int:

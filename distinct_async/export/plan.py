@@ -1,7 +1,7 @@
 """The arguments of an export as one value, and the choice of its touchpoints."""
 
 import hashlib
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeAlias, cast
 
@@ -59,14 +59,14 @@ class ExportPlan:
     rows_per_part: int
 
     def walk(
-        self, touchpoint_id: str, *, offset: int = 0, after: Visit | None = None
+        self, touchpoint_id: str, *, offset: int = 0, after: Sequence[Visit] = ()
     ) -> Pager[Visit, VisitPage]:
         """Return a pager over a touchpoint's visits from `offset`.
 
         Args:
             touchpoint_id: The touchpoint.
             offset: The number of stored visits.
-            after: The last of them, which the server must still have at its place.
+            after: The last of them, which the server must still have in their place.
 
         Raises:
             ConfigurationError: An argument is unusable.

@@ -10,6 +10,7 @@ from distinct_async import ExportError, Visit
 from distinct_async.export.dataset import Part
 from distinct_async.export.files import as_export_error
 from distinct_async.export.formats import Format
+from distinct_async.export.models import StoredVisit
 
 
 @final
@@ -30,13 +31,24 @@ class StoredVisits:
         """Number of visits, according to the names of the parts."""
         return sum(part.count for part in self.parts)
 
-    def last(self) -> Visit | None:
-        """Read the last visit; None if there is none.
+    def last(self, count: int) -> tuple[Visit, ...]:
+        """Read the last visits, at most `count`.
 
         Raises:
-            ExportError: The last part cannot be read, or does not end as its name says.
+            ExportError: A part cannot be read, or does not end as its name says.
         """
-        return self._read(self.parts[-1], -1, self.count - 1) if self.parts else None
+        visits: tuple[Visit, ...] = ()
+        for part in reversed(self.parts):
+            with as_export_error(part.path):
+                rows = self.file_format.read_last(part.path, count - len(visits))
+            first = part.offset + part.count - len(rows)
+            if not rows or [row.offset for row in rows] != [*range(first, first + len(rows))]:
+                found = rows[-1] if rows else None
+                raise self._unexpected(part, part.offset + part.count - 1, found)
+            visits = (*(row.visit for row in rows), *visits)
+            if len(visits) == count or len(rows) < part.count:
+                break
+        return visits
 
     def at(self, offset: int) -> Visit:
         """Read the visit at an offset, which must be less than `count`.
@@ -51,10 +63,14 @@ class StoredVisits:
         with as_export_error(part.path):
             row = self.file_format.read_visit(part.path, index)
         if row is None or row.offset != offset:
-            found = "nothing" if row is None else f"that of offset {row.offset:,}"
-            raise ExportError(
-                f"expected the visit of offset {offset:,}, found {found}; delete this part and all"
-                " parts after it, then export again",
-                str(part.path),
-            )
+            raise self._unexpected(part, offset, row)
         return row.visit
+
+    @staticmethod
+    def _unexpected(part: Part, offset: int, row: StoredVisit | None) -> ExportError:
+        found = "nothing" if row is None else f"that of offset {row.offset:,}"
+        return ExportError(
+            f"expected the visit of offset {offset:,}, found {found}; delete this part and all"
+            " parts after it, then export again",
+            str(part.path),
+        )

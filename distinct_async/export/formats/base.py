@@ -61,6 +61,13 @@ class Format(Protocol):
         """
         ...
 
+    def read_last(self, path: Path, count: int) -> list[StoredVisit]:
+        """Read the last rows of a file of visits, at least one and at most `count`.
+
+        Returns an empty list if the file has no rows.
+        """
+        ...
+
     def tally(self, path: Path) -> Tally:
         """Count the visits in a file."""
         ...

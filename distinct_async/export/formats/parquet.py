@@ -179,6 +179,19 @@ class ParquetWriter:
         pa.default_memory_pool().release_unused()
 
 
+_STORED: Final = ["user_id", "timestamp", "offset"]
+
+
+def _stored_visits(table: Any) -> list[StoredVisit]:
+    # Dropping the zone (always UTC) avoids a lookup in the time zone database.
+    moments = table["timestamp"].cast(pa.timestamp("us")).to_pylist()
+    columns = table["user_id"].to_pylist(), moments, table["offset"].to_pylist()
+    return [
+        StoredVisit(offset, Visit(user_id, moment.replace(tzinfo=UTC)))
+        for user_id, moment, offset in zip(*columns, strict=True)
+    ]
+
+
 @final
 class Parquet:
     """Parquet, in row groups of about 50,000 visits."""
@@ -205,11 +218,17 @@ class Parquet:
             group = 0
             while index >= (rows := file.metadata.row_group(group).num_rows):
                 index, group = index - rows, group + 1
-            table = file.read_row_group(group, ["user_id", "timestamp", "offset"])
-        # Dropping the zone (always UTC) avoids a lookup in the time zone database.
-        moment = table["timestamp"].cast(pa.timestamp("us"))[index].as_py().replace(tzinfo=UTC)
-        visit = Visit(table["user_id"][index].as_py(), moment)
-        return StoredVisit(table["offset"][index].as_py(), visit)
+            table = file.read_row_group(group, _STORED)
+        return _stored_visits(table.slice(index, 1))[0]
+
+    def read_last(self, path: Path, count: int) -> list[StoredVisit]:
+        """Read the last rows of a file of visits, from its last row group."""
+        with pq.ParquetFile(path) as file:
+            groups = file.metadata.num_row_groups
+            if groups == 0:
+                return []
+            table = file.read_row_group(groups - 1, _STORED)
+        return _stored_visits(table.slice(max(0, table.num_rows - count)))
 
     def tally(self, path: Path) -> Tally:
         """Count the visits in a file."""

@@ -107,10 +107,12 @@ class TextFormat:
         """Read one row of a file of visits; a negative index counts from the end."""
         with self._open_lines(path) as lines:
             row = self._syntax.find(lines, index)
-        if row is None:
-            return None
-        moment = datetime.fromisoformat(row["timestamp"])
-        return StoredVisit(int(row["offset"]), Visit(row["user_id"], moment))
+        return None if row is None else _stored_visit(row)
+
+    def read_last(self, path: Path, count: int) -> list[StoredVisit]:
+        """Read the last rows of a file of visits."""
+        with self._open_lines(path) as lines:
+            return [*map(_stored_visit, self._syntax.last(lines, count))]
 
     def tally(self, path: Path) -> Tally:
         """Count the visits in a file."""
@@ -164,6 +166,11 @@ def create_format(name: str) -> TextFormat:
     """Create the text format with this name, such as ``csv`` or ``jsonl.gz``."""
     kind, _, compression = name.partition(".")
     return TextFormat(name, SYNTAXES[kind], compression)
+
+
+def _stored_visit(row: Mapping[str, Any]) -> StoredVisit:
+    moment = datetime.fromisoformat(row["timestamp"])
+    return StoredVisit(int(row["offset"]), Visit(row["user_id"], moment))
 
 
 def _parse_count(cell: str | int | None) -> int | None:
