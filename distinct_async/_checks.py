@@ -61,6 +61,8 @@ def require_after(value: object) -> tuple[Visit, ...]:
         if not isinstance(visit, Visit):
             kind = type(visit).__name__
             raise ConfigurationError(f"after must be a visit or a list of visits, got {kind}")
+        if visit.timestamp.tzinfo is None:
+            raise ConfigurationError("after must have timestamps with a zone, got one without")
     return tuple(cast("list[Visit]", visits))
 
 

@@ -26,7 +26,7 @@ _AGREEING: Final = 5
 # Pages in a row that may bring nothing new.
 PATIENCE: Final = 8
 # Times to take another look because the total shrank, although the pages fit.
-_DOUBTS: Final = 8
+_DOUBTS: Final = 4
 
 
 class Place(Generic[P]):
@@ -37,7 +37,9 @@ class Place(Generic[P]):
         after: The items before it, as far as they are known.
         limit: Maximum number of items to deliver; None for no limit.
         key: Returns what identifies an item; None if items identify themselves.
+        is_full: Returns whether a page has as many items as the server puts on one.
         name: The list, for the log.
+        total: The server's count when a walk had come there, if known.
 
     Attributes:
         reached: The offset after the last delivered item, in the list as it was last seen.
@@ -55,13 +57,17 @@ class Place(Generic[P]):
         after: tuple[Any, ...],
         limit: int | None,
         key: Callable[[Any], Any] | None,
-        name: str | None,
+        is_full: Callable[[Any], bool],
+        name: str,
+        total: int | None,
     ) -> None:
         self.reached = offset
         self.left = sys.maxsize if limit is None else limit
-        self.total: int = 0
+        self.total: int = total or 0
+        self._total_known = total is not None
         self.idle = self.moves = 0
         self._key = key
+        self._is_full = is_full
         self._name = name
         self._after = after
         self._before: Keys = ()
@@ -89,7 +95,11 @@ class Place(Generic[P]):
         page = self._last_page
         after = self._after if page is None else page.items[: max(0, self.reached - page.offset)]
         return ResumePoint(
-            offset=self.reached, after=after[-_RESUME:] or self._after, delivered=self.delivered
+            offset=self.reached,
+            after=after[-_RESUME:] or self._after,
+            delivered=self.delivered,
+            total=self.total if self._total_known else None,
+            name=self._name,
         )
 
     def keys(self, items: tuple[Any, ...]) -> Keys:
@@ -98,7 +108,7 @@ class Place(Generic[P]):
 
     def growth(self, page: P) -> int:
         """Return by how much the total has grown since the last accepted page."""
-        if self._started:
+        if self._total_known:
             return page.total - self.total
         # A list that ends before the place must have become shorter.
         return min(0, page.total - self.reached)
@@ -116,7 +126,10 @@ class Place(Generic[P]):
         """
         if not self._latest:
             return 0
-        spent = not self._changed and self._extra + _WIDE > size
+        if not self._started:
+            # Several stored items prove more than one, at no cost.
+            return _WIDE if size >= _WIDE_FROM and len(self._latest) >= _WIDE else 1
+        spent = not self._changed and self._extra + _WIDE >= size
         if not self._repetitive or size < _WIDE_FROM or spent:
             return 1
         self._extra += _WIDE - 1
@@ -139,11 +152,16 @@ class Place(Generic[P]):
             return 1
         if located:
             return expected if is_shared(self._tail, keys, expected) else None
-        if doubt and growth < 0 and expected == 1 and self._repetitive and self._doubts:
+        if doubt and growth < 0 and expected == 1 and self._doubts:
             # The page may fit by chance, if one of several identical items stands at the seam.
             self._doubts -= 1
             return None
         return cut_at_seam(self._tail, keys, expected=expected, growth=growth, still=still)
+
+    def fits(self, page: P) -> bool:
+        """Return whether a page begins as expected, on a list without identical neighbours."""
+        expected = self.reached - page.offset
+        return not self._repetitive and is_shared(self._tail, self.keys(page.items), expected)
 
     def find_cut(self, page: P, *, certain: bool = True) -> int | None:
         """Return how many of the first items of any page stand before the place, or None.
@@ -214,8 +232,12 @@ class Place(Generic[P]):
         Replicas may disagree on the total, so the end is read until their totals agree, or often
         enough.
         """
-        if not self.left or self.reached == self.total >= self._peak:
+        if not self.left:
             return True
+        if self.reached == self.total >= self._peak:
+            # A full page may only seem to be the last one, if the total is too low.
+            page = self._last_page
+            return page is None or self.idle > 0 or not self._is_full(page)
         if not self._latest and self.reached > self.total:
             # The walk began beyond the end.
             return True
@@ -232,7 +254,7 @@ class Place(Generic[P]):
         # Totals from before a deletion say nothing about the list as it is now.
         self._peak += min(0, shift)
         _LOGGER.warning(
-            "the list of %a has shifted by %+d before offset %d, where the walk was%s",
+            "the list of %s has shifted by %+d before offset %d, where the walk was%s",
             self._name,
             shift,
             self.reached,
@@ -246,7 +268,7 @@ class Place(Generic[P]):
         self.delivered += delivered
         self.idle = 0 if delivered or shifted else self.idle + 1
         self.moves = 0 if delivered or not shifted else self.moves + 1
-        self.total = page.total
+        self.total, self._total_known = page.total, True
         self._peak = max(self._peak, page.total)
         self._totals.append(page.total)
 

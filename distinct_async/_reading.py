@@ -27,6 +27,8 @@ class Source(Generic[P_co]):
         spawn: Runs a coroutine in a task that is cancelled if the walk is abandoned, or returns
             why it cannot.
         key: Returns what identifies an item; None if items identify themselves.
+        is_full: Returns whether a page has as many items as the server puts on one, so that more
+            may follow whatever the total says.
         touchpoint_id: The touchpoint, for errors.
         experience_id: The experience, for errors.
     """
@@ -34,6 +36,7 @@ class Source(Generic[P_co]):
     fetch: Callable[[int, int | None], Awaitable[P_co | DistinctError]]
     spawn: Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any] | DistinctError]
     key: Callable[[Any], Any] | None = None
+    is_full: Callable[[Any], bool] = lambda _: False
     touchpoint_id: str | None = None
     experience_id: str | None = None
 
@@ -59,13 +62,15 @@ class Reader(Generic[P]):
 
     def __init__(self, source: Source[P], page_size: int | None) -> None:
         self.stride = 0
+        # The page that ends a list may be shorter than the others.
+        self._full_page = 0
         self._source = source
         self._page_size = page_size
 
     @property
     def likely_size(self) -> int:
         """Number of items on the next page, if the list is long enough; at least two."""
-        return max(self.stride or self._page_size or _DEFAULT_PAGE_SIZE, _SMALLEST_PAGE)
+        return max(self._full_page or self._page_size or _DEFAULT_PAGE_SIZE, _SMALLEST_PAGE)
 
     async def read(self, start: int, end: int, *, overlap: int, stop: int, again: bool) -> Run[P]:
         """Fetch the pages of a range, with more requests where pages are short.
@@ -134,4 +139,6 @@ class Reader(Generic[P]):
             # The offset is beyond the end, and the server has returned another page instead.
             page = attrs.evolve(page, items=(), offset=offset)  # type: ignore[misc]
         self.stride = max(self.stride, len(page.items))
+        if offset + len(page.items) < page.total:
+            self._full_page = max(self._full_page, len(page.items))
         return page

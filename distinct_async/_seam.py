@@ -83,8 +83,8 @@ def cut_anywhere(
         return min(few if explained else max(_ENOUGH, cut // 2), len(tail))
 
     runs = _runs(tail, items)
-    exact = [cut for cut in runs if needed(cut, 2) <= runs[cut] == min(cut, len(tail))]
-    if exact:
+    exact = [cut for cut in runs if runs[cut] == min(cut, len(tail))]
+    if any(needed(cut, 2) <= runs[cut] for cut in exact):
         likely = exact if certain or expected not in exact else [expected]
         return likely[0] if len(likely) == 1 else None
     for scores in (runs, _edited_runs(tail, items, growth=growth, ends=ends)):

@@ -98,10 +98,13 @@ class Search(Generic[P]):
         return self._guess() or place_lost()
 
     def _guess(self) -> Found[P] | None:
-        """Return the place if identical items hide it, and it may be where it was."""
+        """Return the place if it is only in doubt, and may be where it was."""
+        place, seen = self._place, self._seen
+        if seen is not None and place.fits(seen):
+            return Found(seen, place.reached - seen.offset)
         for part in self._parts:
-            cut = self._place.find_cut(part, certain=False)
-            if cut is not None and self._place.find_cut(part) is None:
+            cut = place.find_cut(part, certain=False)
+            if cut is not None and place.find_cut(part) is None:
                 return Found(part, cut)
         return None
 

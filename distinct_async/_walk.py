@@ -58,6 +58,8 @@ class Walk(Generic[P]):
         offset: Index of the first item to deliver.
         after: The items expected before it; if they have moved, the walk starts after where they
             are now.
+        total: The server's count when a walk had come there, if known.
+        name: The list, for the log and for resuming.
         limit: Maximum number of items to deliver; None for no limit.
         page_size: Items to request per page, or None for the server's default.
         prefetch: Maximum number of pages in flight or buffered.
@@ -69,6 +71,8 @@ class Walk(Generic[P]):
         *,
         offset: int = 0,
         after: tuple[Any, ...] = (),
+        total: int | None = None,
+        name: str = "items",
         limit: int | None = None,
         page_size: int | None = None,
         prefetch: int = 4,
@@ -79,7 +83,9 @@ class Walk(Generic[P]):
             after=after,
             limit=limit,
             key=source.key,
-            name=source.touchpoint_id or source.experience_id,
+            is_full=source.is_full,
+            name=name,
+            total=total,
         )
         # Pages up to here are being fetched.
         self._planned = offset
@@ -242,7 +248,7 @@ class Walk(Generic[P]):
     def _begin(self, start: int, end: int, *, first: bool = False) -> None:
         """Read one page's worth of a range, or all of it if it comes before the others."""
         place, stride = self._place, self._reader.stride
-        overlap = place.next_overlap(stride)
+        overlap = place.next_overlap(stride or self._reader.likely_size)
         if not first:
             end = min(end, start + max(1, stride - overlap))
         stop = place.reached + place.left

@@ -343,6 +343,7 @@ class DistinctClient:
         source = Source(
             fetch=self._fetcher(requests),
             spawn=self._session.spawn,
+            is_full=lambda page: len(page.items) >= page.page_size,
             touchpoint_id=touchpoint_id,
             experience_id=experience_id,
         )

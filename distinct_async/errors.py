@@ -54,11 +54,15 @@ class ResumePoint:
         offset: The offset that the walk had reached.
         after: The last items before it, which prove the place; empty if there are none.
         delivered: Number of items delivered.
+        total: The server's count at that time, or None.
+        name: The list.
     """
 
     offset: int
-    after: tuple[Any, ...]
+    after: tuple[Any, ...] = attrs.field(repr=False)
     delivered: int
+    total: int | None
+    name: str
 
 
 class DistinctError(Exception):
@@ -168,7 +172,7 @@ class StatusError(DistinctError):
         status: The status code.
         message: The server's message, escaped and truncated; empty if it sent none.
         request_id: The server's id for the request, or None.
-        body_excerpt: The start of the body, escaped and truncated.
+        body_excerpt: The start of the body, treated likewise.
         retry_after: Seconds the server asks to wait (RFC 9110, section 10.2.3), or None.
     """
 
@@ -186,8 +190,7 @@ class StatusError(DistinctError):
     ) -> None:
         said = message or body_excerpt or "no message"
         super().__init__(f"the server answered {status}: {said}{self.hint}", **context)
-        self.status = status
-        self.message = message
+        self.status, self.message = status, message
         self.request_id = request_id
         self.body_excerpt = body_excerpt
         self.retry_after = retry_after
@@ -243,8 +246,7 @@ class DecodeError(DistinctError):
         self, problem: str, *, path: str = "", excerpt: str = "", retryable: bool = False
     ) -> None:
         super().__init__(f"{path or 'body'}: {problem}" + (f", got {excerpt}" if excerpt else ""))
-        self.path = path
-        self.excerpt = excerpt
+        self.path, self.excerpt = path, excerpt
         self.retryable = retryable
 
 
@@ -262,8 +264,7 @@ class RepeatedPageError(PaginationError):
 
     def __init__(self, requested: int, returned: int) -> None:
         super().__init__(f"requested offset {requested} but received the page at offset {returned}")
-        self.requested = requested
-        self.returned = returned
+        self.requested, self.returned = requested, returned
 
 
 class ListChangedError(PaginationError):
@@ -291,8 +292,7 @@ class IncompleteListError(PaginationError):
 
     def __init__(self, expected: int, received: int) -> None:
         super().__init__(f"the server counts {expected} items, but its pages ended at {received}")
-        self.expected = expected
-        self.received = received
+        self.expected, self.received = expected, received
 
 
 class ExportError(DistinctError):

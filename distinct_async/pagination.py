@@ -36,6 +36,8 @@ class Pager(Generic[T_co, P_co]):
         offset: Index of the first item to deliver.
         after: The items expected before it, or the last of them, which prove the place. If they
             have moved, a walk starts after where they are now.
+        total: The server's count when the walk had come there, if known. It tells how far the
+            items in `after` may have moved since.
         limit: Maximum number of items to deliver; None for no limit.
         page_size: Items to request per page, or None for the server's default.
         prefetch: Maximum number of pages in flight or buffered ahead of the consumer.
@@ -48,6 +50,7 @@ class Pager(Generic[T_co, P_co]):
     source: Source[P_co] = attrs.field(validator=instance_of(Source))
     offset: int = attrs.field(default=0, validator=integer_from(0))
     after: tuple[T_co, ...] = attrs.field(default=(), converter=_as_tuple)
+    total: int | None = None
     limit: int | None = attrs.field(
         default=None, validator=attrs.validators.optional(integer_from(0))
     )
@@ -113,14 +116,15 @@ class Pager(Generic[T_co, P_co]):
             DistinctError: `error` itself, if it names no place to resume at.
             ConfigurationError: `error` is from a walk over another list.
         """
-        listed = self.source.touchpoint_id, self.source.experience_id
-        if (error.touchpoint_id, error.experience_id) != listed:
-            raise ConfigurationError(f"error must be from a walk over the {self.name}")
         point = error.resume_point
         if point is None:
             raise error
-        limit = None if self.limit is None else self.limit - point.delivered
-        return evolve(self, offset=point.offset, after=point.after, limit=limit)
+        if point.name != self.name:
+            raise ConfigurationError(
+                f"error must be from a walk over the {self.name}, got one over the {point.name}"
+            )
+        limit = None if self.limit is None else max(0, self.limit - point.delivered)
+        return evolve(self, offset=point.offset, after=point.after, total=point.total, limit=limit)
 
     async def collect(self) -> list[T_co]:
         """Return every item in a list.
@@ -138,6 +142,8 @@ def open_walk(pager: "Pager[Any, P_co]") -> Walk[P_co]:
         pager.source,
         offset=pager.offset,
         after=pager.after,
+        total=pager.total,
+        name=pager.name,
         limit=pager.limit,
         page_size=pager.page_size,
         prefetch=pager.prefetch,
