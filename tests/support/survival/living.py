@@ -157,10 +157,11 @@ class LivingFigures:
         missed_appends: Number of visits that were appended before the last page was read, have
             stayed since, and were not delivered.
         foreign: Number of visits delivered that the list never held.
-        unseen: Number of visits that were inserted where the walk had already passed, when the
-            last page was read.
-        gone: Number of delivered visits that were not in the list when the last page was read.
-        shift: The sum of all pages' shifts.
+        unseen: Number of visits that were not delivered because they were inserted where the walk
+            had passed, or deleted before it did. Those count that the list had when the last page
+            was read.
+        gone: Number of visits that were delivered, and were not in the list at that moment.
+        shift: The sum of all pages' shifts, which is the difference of these two.
         lost_places: Number of errors that say that the place cannot be found again. They end the
             walk, so all that follows is lost.
         gave_up: Number of other errors, after which the walk was resumed.
@@ -228,7 +229,8 @@ class Judge:
             out_of_order=_out_of_order(self._delivered, living.visits, living.issued),
             missed_appends=sum(then[v] and now[v] and not seen[v] for v in living.appended),
             foreign=self._foreign,
-            unseen=sum(v in living.inserted and not seen[v] for v in passed),
+            # A page may have been read earlier than the one before, and show what that one lacked.
+            unseen=sum(not seen[v] and (v in living.inserted or not now[v]) for v in passed),
             gone=sum(seen[v] and not then[v] for v in range(living.issued)),
             shift=self._shift,
             **counts,
@@ -303,7 +305,7 @@ async def walk_living_list(
         raw.play(server)
         pager = client.total_visits("tp", page_size=page_size, prefetch=16)
         # Bounded: every error but a few must have been preceded by progress.
-        endings = await _walk_on(pager, judge, walks=visits // page_size + 10)
+        endings = await _walk_on(pager, judge, walks=int(requests) + 10)
     spoilt = server.spoilt.total()
     return judge.figures(**endings, requests=server.requests, spoilt=spoilt)
 
@@ -315,12 +317,12 @@ async def _walk_on(pager: Pager[Visit, VisitPage], judge: Judge, *, walks: int) 
         try:
             async for page in pager.pages():
                 judge.add(page)
-            break
+            return counts
         except DistinctError as error:
             counts["leaks"] += shows_key(error)
             if isinstance(error, ListChangedError):
                 counts["lost_places"] += 1
-                break
+                return counts
             counts["gave_up"] += 1
             pager = pager.resume(error)
-    return counts
+    raise AssertionError("the walk does not get on")
