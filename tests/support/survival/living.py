@@ -317,12 +317,12 @@ async def _walk_on(pager: Pager[Visit, VisitPage], judge: Judge, *, walks: int) 
         try:
             async for page in pager.pages():
                 judge.add(page)
-            return counts
         except DistinctError as error:
             counts["leaks"] += shows_key(error)
-            if isinstance(error, ListChangedError):
-                counts["lost_places"] += 1
-                return counts
-            counts["gave_up"] += 1
-            pager = pager.resume(error)
-    raise AssertionError("the walk does not get on")
+            if not isinstance(error, ListChangedError):
+                counts["gave_up"] += 1
+                pager = pager.resume(error)
+                continue
+            counts["lost_places"] += 1
+        return counts
+    raise AssertionError("errors end the walk before it gets on")
