@@ -1,12 +1,13 @@
 """Measure what the client survives, over real sockets.
 
 Run ``python -m benchmarks.faults``, with the package's ``test`` extra, from the repository's root.
-Every seed is one walk of a million visits. The first seed also runs the other experiments, which
-are those of ``tests/support/survival.py`` at full size. Exits with 1 if a full-size run misses a
-goal.
+Every seed is one walk of a million visits, and the first two also walk a list that changes
+meanwhile. The first seed also runs the other experiments, which are those of
+``tests/support/survival`` at full size. Exits with 1 if a full-size run misses a goal.
 """
 
 import asyncio
+import logging
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -24,6 +25,10 @@ from tests.support.faults import FAULTS, MIB
 
 RATE = 0.2
 FULL_WALK = 1_000_000
+# Seeds that walk a living list, because that takes twice as long as a list that stands still.
+LIVING_SEEDS = 2
+# Event-loop turns that an answer takes at most, so that others overtake it.
+TURNS = 30
 
 
 @attrs.frozen
@@ -47,6 +52,22 @@ def walk(visits: int, seed: int) -> Counts:
     """Walk through faults, resuming whenever the walk gives up."""
     experiment = survival.walk_through_faults(visits=visits, page_size=100, seed=seed, rate=RATE)
     return attrs.asdict(asyncio.run(experiment))
+
+
+def living(visits: int, seed: int, turns: int = 0) -> Counts:
+    """Walk through faults while the list changes, resuming whenever the walk gives up."""
+    # Every shift is logged as a warning.
+    logging.getLogger("distinct_async").setLevel(logging.ERROR)
+    experiment = survival.walk_living_list(
+        visits=visits, page_size=100, seed=seed, rate=RATE, turns=turns
+    )
+    return attrs.asdict(asyncio.run(experiment))
+
+
+def overtaking(size: Size, seed: int) -> Counts:
+    """Walk a living list whose answers overtake each other."""
+    visits = size(100_000)
+    return {"visits": visits, **living(visits, seed, TURNS)}
 
 
 def calls(size: Size, seed: int) -> Counts:
@@ -112,7 +133,7 @@ def recovery(size: Size, seed: int) -> Counts:
 
 # --- Running them
 
-TOGETHER: Sequence[Experiment] = (calls, outage, bodies, arbitrary, recovery)
+TOGETHER: Sequence[Experiment] = (overtaking, calls, outage, bodies, arbitrary, recovery)
 # These measure time or memory.
 ALONE: Sequence[Experiment] = (cancelled, memory, endings)
 
@@ -121,12 +142,17 @@ def measure(size: Size, seeds: list[int]) -> FaultFigures:
     """Run all experiments, the long ones side by side."""
     visits, first = size(FULL_WALK), seeds[0]
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        changing = [
+            _submit(pool, f"living list, seed {seed}", living, visits, seed)
+            for seed in seeds[:LIVING_SEEDS]
+        ]
         walking = [_submit(pool, f"walk, seed {seed}", walk, visits, seed) for seed in seeds]
         together = {f.__name__: _submit(pool, f.__name__, f, size, first) for f in TOGETHER}
+        alive = [future.result() for future in changing]
         walks = [future.result() for future in walking]
         experiments = {name: future.result() for name, future in together.items()}
     experiments |= {experiment.__name__: experiment(size, first) for experiment in ALONE}
-    return FaultFigures(RATE, len(FAULTS), visits, walks, experiments)
+    return FaultFigures(RATE, len(FAULTS), visits, walks, experiments, alive)
 
 
 def _submit(

@@ -155,6 +155,7 @@ class FaultFigures:
         visits: Visits of each walk.
         walks: The counts of each seed's walk.
         experiments: The counts of every other experiment.
+        living: The counts of the walks over lists that change meanwhile; those of the first seeds.
     """
 
     rate: float
@@ -162,6 +163,7 @@ class FaultFigures:
     visits: int
     walks: list[dict[str, int]]
     experiments: dict[str, dict[str, Any]]
+    living: list[dict[str, int]] = attrs.field(factory=list[dict[str, int]])
 
 
 FIGURES: dict[str, Any] = {

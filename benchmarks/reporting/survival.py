@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.records import FaultFigures
+from benchmarks.reporting.living import living
 from benchmarks.reporting.values import Goal, Section
 
 MIB = 1024 * 1024
@@ -17,6 +18,7 @@ def faults(figures: FaultFigures) -> Section:
     counts = figures.experiments
     goals = [
         _walks(figures),
+        *living(figures),
         *_calls(counts["calls"], figures.rate),
         _outage(counts["outage"]),
         _bodies(counts["bodies"]),
@@ -147,14 +149,15 @@ def _recovery(recovery: Counts) -> Goal:
 def _secrets(figures: FaultFigures) -> Goal:
     counts = figures.experiments
     arbitrary = counts["arbitrary"]["errors"]
+    walks = [*figures.walks, *figures.living, *filter(None, [counts.get("overtaking")])]
     errors = (
-        sum(walk["gave_up"] for walk in figures.walks)
+        sum(walk["gave_up"] + walk.get("lost_places", 0) for walk in walks)
         + sum(sum(counts[name]["failures"].values()) for name in ("calls", "outage"))
         + counts["bodies"]["refused"]
         + sum(arbitrary.values())
         - _foreign(arbitrary)
     )
-    leaks = sum(walk["leaks"] for walk in figures.walks)
+    leaks = sum(walk["leaks"] for walk in walks)
     leaks += sum(counts[name]["leaks"] for name in ("calls", "outage", "bodies", "arbitrary"))
     return Goal(
         "the key in those errors: texts, notes, chain, local variables in tracebacks",

@@ -24,6 +24,13 @@ from tests.support.survival.endings import (
     open_files,
     recovery,
 )
+from tests.support.survival.living import (
+    Judge,
+    LivingFigures,
+    LivingList,
+    LivingServer,
+    walk_living_list,
+)
 from tests.support.survival.server import VisitServer, make_client, page_body, shows_key
 from tests.support.survival.walks import (
     CallFigures,
@@ -37,7 +44,11 @@ __all__ = [
     "BodyFigures",
     "CallFigures",
     "EndFigures",
+    "Judge",
     "LeftoverFigures",
+    "LivingFigures",
+    "LivingList",
+    "LivingServer",
     "MemoryFigures",
     "VisitServer",
     "WalkFigures",
@@ -58,6 +69,7 @@ __all__ = [
     "shows_key",
     "single_calls",
     "spoilt_bodies",
+    "walk_living_list",
     "walk_through_faults",
     "whole_page",
 ]

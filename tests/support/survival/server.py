@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from distinct_async import DistinctClient, DistinctError, RetryPolicy
@@ -15,18 +15,32 @@ from tests.support.raw_server import Exchange, RawServer, Script, reply
 TRANSIENT: Final = tuple(fault for fault in FAULTS if fault.outcome is Outcome.RETRIED)
 
 
-def page_body(touchpoint_id: str, offset: int, stop: int, *, total: int, page_size: int) -> bytes:
-    """Return the page of a touchpoint whose nth visit is by the user ``visit-n``."""
+def render_page(
+    touchpoint_id: str,
+    visits: Iterable[int],
+    *,
+    offset: int,
+    total: int,
+    page_size: int,
+    value: str = "v",
+) -> bytes:
+    """Return a page of a touchpoint's visits; visit n is by the user ``visit-n``."""
     items = ",".join(
         f'{{"userId":"visit-{i}","timestampUTC":"2024-01-01T{i // 3600 % 24:02}:'
         f'{i // 60 % 60:02}:{i % 60:02}Z"}}'
-        for i in range(offset, stop)
+        for i in visits
     )
     return (
         f'{{"statusCode":200,"message":"ok","data":{{"touchpoints":{{"id":"{touchpoint_id}",'
-        f'"name":"N","value":"v","totalVisits":{total},"totalVisitsDetails":{{"items":[{items}],'
-        f'"pagination":{{"offset":{offset},"pageSize":{page_size}}}}}}}}}}}'
+        f'"name":"N","value":"{value}","totalVisits":{total},"totalVisitsDetails":{{'
+        f'"items":[{items}],"pagination":{{"offset":{offset},"pageSize":{page_size}}}}}}}}}}}'
     ).encode()
+
+
+def page_body(touchpoint_id: str, offset: int, stop: int, *, total: int, page_size: int) -> bytes:
+    """Return the page of a touchpoint whose nth visit is visit n."""
+    visits = range(offset, stop)
+    return render_page(touchpoint_id, visits, offset=offset, total=total, page_size=page_size)
 
 
 class VisitServer:
@@ -52,11 +66,13 @@ class VisitServer:
         self.requests += 1
         parameters = exchange.parameters
         offset, size = int(parameters.get("offset", 0)), int(parameters.get("pageSize", 50))
-        stop = max(offset, min(offset + size, self._visits))
-        body = page_body(
-            parameters["touchpointId"], offset, stop, total=self._visits, page_size=size
-        )
+        body = self.page(parameters["touchpointId"], offset, size)
         await self._script(body)(exchange)
+
+    def page(self, touchpoint_id: str, offset: int, size: int) -> bytes:
+        """Return a page as it is before a fault corrupts it."""
+        stop = max(offset, min(offset + size, self._visits))
+        return page_body(touchpoint_id, offset, stop, total=self._visits, page_size=size)
 
     def _script(self, body: bytes) -> Script:
         if self._random.random() >= self._rate:
