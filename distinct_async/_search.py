@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Awaitable, Callable
 from operator import attrgetter
-from typing import Final, Generic
+from typing import Any, Final, Generic
 
 import attrs
 
@@ -159,19 +159,19 @@ class Search(Generic[P]):
     def _join(self, page: P) -> P:
         """Return a page together with what is known of the list beside it."""
         for part in [*self._parts]:
-            joined = self._joined(*sorted((part, page), key=attrgetter("offset")))
-            if joined is not None:
+            items = self._joined(*sorted((part, page), key=attrgetter("offset")))
+            if items is not None:
                 self._parts.remove(part)
-                page = joined
+                offset = min(part.offset, page.offset)
+                page = attrs.evolve(page, items=items, offset=offset)  # type: ignore[misc]
         self._parts.append(page)
         return page
 
-    def _joined(self, first: P, second: P) -> P | None:
-        """Return two pages as one if they share items, and agree on them, else None."""
+    def _joined(self, first: P, second: P) -> tuple[Any, ...] | None:
+        """Return the items of two pages that share some, and agree on them, else None."""
         start = second.offset - first.offset
         shared = min(len(first.items) - start, len(second.items))
         keys = self._place.keys(first.items)
         if shared < 1 or keys[start : start + shared] != self._place.keys(second.items[:shared]):
             return None
-        items = first.items + second.items[shared:]
-        return attrs.evolve(second, items=items, offset=first.offset)  # type: ignore[misc]
+        return first.items + second.items[shared:]
