@@ -56,8 +56,10 @@ def require_after(value: object) -> tuple[Visit, ...]:
     Raises:
         ConfigurationError: `value` is neither a visit, nor a list or tuple of visits, nor None.
     """
-    visits = value if isinstance(value, list | tuple) else (() if value is None else (value,))
-    for visit in cast("list[object]", visits):
+    visits = cast("list[object]", value if isinstance(value, list | tuple) else [value])
+    if value is None:
+        return ()
+    for visit in visits:
         if not isinstance(visit, Visit):
             kind = type(visit).__name__
             raise ConfigurationError(f"after must be a visit or a list of visits, got {kind}")

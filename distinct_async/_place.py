@@ -180,6 +180,10 @@ class Place(Generic[P]):
             certain=certain,
         )
 
+    def note_total(self, total: int) -> None:
+        """Remember a total, so that the list is not taken to end before it without another look."""
+        self._peak = max(self._peak, total)
+
     def is_last(self, item: Any) -> bool:
         """Return whether an item is the last delivered one."""
         return self.keys((item,)) == self._latest[-1:]
@@ -269,7 +273,7 @@ class Place(Generic[P]):
         self.idle = 0 if delivered or shifted else self.idle + 1
         self.moves = 0 if delivered or not shifted else self.moves + 1
         self.total, self._total_known = page.total, True
-        self._peak = max(self._peak, page.total)
+        self.note_total(page.total)
         self._totals.append(page.total)
 
     def _extend_tail(self, page: P, delivered: P, end: int, *, refresh: bool) -> None:

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Awaitable, Callable
 from operator import attrgetter
-from typing import Any, Final, Generic
+from typing import Final, Generic
 
 import attrs
 
@@ -114,6 +114,7 @@ class Search(Generic[P]):
             return RepeatedPageError(seen.offset, place.last_offset)
         if not page.items:
             self._last = page.offset - 1
+        place.note_total(page.total)
         part = self._join(page)
         cut = place.find_cut(part)
         if cut is None:
@@ -159,19 +160,20 @@ class Search(Generic[P]):
     def _join(self, page: P) -> P:
         """Return a page together with what is known of the list beside it."""
         for part in [*self._parts]:
-            items = self._joined(*sorted((part, page), key=attrgetter("offset")))
-            if items is not None:
+            joined = self._joined(*sorted((part, page), key=attrgetter("offset")))
+            if joined is not None:
                 self._parts.remove(part)
-                offset = min(part.offset, page.offset)
-                page = attrs.evolve(page, items=items, offset=offset)  # type: ignore[misc]
+                page = joined
         self._parts.append(page)
         return page
 
-    def _joined(self, first: P, second: P) -> tuple[Any, ...] | None:
-        """Return the items of two pages that share some, and agree on them, else None."""
+    def _joined(self, first: P, second: P) -> P | None:
+        """Return two pages as one if they share items, and agree on them, else None."""
         start = second.offset - first.offset
         shared = min(len(first.items) - start, len(second.items))
         keys = self._place.keys(first.items)
         if shared < 1 or keys[start : start + shared] != self._place.keys(second.items[:shared]):
             return None
-        return first.items + second.items[shared:]
+        # The walk will go on from the end of the second page, and so from its total.
+        items = first.items + second.items[shared:]
+        return attrs.evolve(second, items=items, offset=first.offset)  # type: ignore[misc]
