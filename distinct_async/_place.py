@@ -130,7 +130,8 @@ class Place(Generic[P]):
             # Several stored items prove more than one, at no cost.
             return _WIDE if size >= _WIDE_FROM and len(self._latest) >= _WIDE else 1
         spent = not self._changed and self._extra + _WIDE >= size
-        if not self._repetitive or size < _WIDE_FROM or spent:
+        # After a page without anything new, the server's pages may have become too small for more.
+        if not self._repetitive or size < _WIDE_FROM or spent or self.idle:
             return 1
         self._extra += _WIDE - 1
         return _WIDE
