@@ -335,8 +335,10 @@ def test_a_shift_is_logged_with_the_name_of_the_list(caplog: pytest.LogCaptureFi
     place_after(ABC).accept(letters(0, "bcde", total=25), 2)
 
     assert [record.getMessage() for record in caplog.records] == [
-        "the list of letters has shifted by +1 before offset 3, where the walk was; "
-        "what was inserted there is not delivered",
+        (
+            "the list of letters has shifted by +1 before offset 3, where the walk was; "
+            "what was inserted there is not delivered"
+        ),
         "the list of letters has shifted by -1 before offset 3, where the walk was",
     ]
 
