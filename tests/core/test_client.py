@@ -255,7 +255,13 @@ async def test_an_ignored_offset_is_detected_though_the_page_claims_the_right_on
 
     assert isinstance(error, RepeatedPageError)
     assert (error.requested, error.returned, error.next_offset) == (49, 0, None)
-    assert error.resume_point == ResumePoint(offset=50, after=small[49], delivered=50)
+    assert error.resume_point == ResumePoint(
+        offset=50,
+        after=tuple(small[42:50]),
+        delivered=50,
+        total=len(small),
+        name="total visits of 'tp-1'",
+    )
     assert items == small[:50]
 
 

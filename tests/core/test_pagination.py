@@ -115,7 +115,10 @@ async def test_each_iteration_of_a_pager_is_a_new_walk() -> None:
     server = ListServer(make_visits(60))
     pager = server.pager(offset=5, page_size=20)
     assert server.requests == []
-    assert repr(pager) == "<Pager visits: offset=5, limit=None, page_size=20, prefetch=4>"
+    assert (
+        repr(pager)
+        == "<Pager total visits of 'tp-1': offset=5, limit=None, page_size=20, prefetch=4>"
+    )
 
     assert await pager.collect() == await pager.collect() == server.visits[5:]
     assert len(server.requests) == 6

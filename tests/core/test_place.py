@@ -1,5 +1,6 @@
 """The place of a walk, page by page, without I/O. Each letter is an item."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,9 +11,29 @@ from tests.support.list_server import LetterPage, letters
 
 
 def make_place(
-    *, offset: int = 0, after: str | None = None, limit: int | None = None, key: Any = None
+    *,
+    offset: int = 0,
+    after: str = "",
+    limit: int | None = None,
+    key: Any = None,
+    is_full: Callable[[LetterPage], bool] = lambda _: False,
+    total: int | None = None,
 ) -> Place[LetterPage]:
-    return Place(offset=offset, after=after, limit=limit, key=key, name="tp-1")
+    return Place(
+        offset=offset,
+        after=tuple(after),
+        limit=limit,
+        key=key,
+        is_full=is_full,
+        name="letters",
+        total=total,
+    )
+
+
+def resume_point(offset: int, after: str, delivered: int, total: int | None = 26) -> ResumePoint:
+    return ResumePoint(
+        offset=offset, after=tuple(after), delivered=delivered, total=total, name="letters"
+    )
 
 
 def place_after(*pages: LetterPage, **options: Any) -> Place[LetterPage]:
@@ -71,13 +92,22 @@ def test_no_more_than_the_limit_is_delivered() -> None:
 
 
 def test_the_resume_point_is_after_the_last_delivered_item() -> None:
-    assert make_place(offset=7).resume_point == ResumePoint(offset=7, after=None, delivered=0)
-    known = make_place(offset=7, after="g")
-    assert known.resume_point == ResumePoint(offset=7, after="g", delivered=0)
+    assert make_place(offset=7).resume_point == resume_point(7, "", 0, total=None)
+    known = make_place(offset=7, after="fg", total=26)
+    assert known.resume_point == resume_point(7, "fg", 0)
     assert take(known, letters(6, "ghi")) == letters(7, "hi")
-    assert known.resume_point == ResumePoint(offset=9, after="i", delivered=2)
+    assert known.resume_point == resume_point(9, "ghi", 2)
     limited = place_after(ABC, limit=2)
-    assert limited.resume_point == ResumePoint(offset=2, after="b", delivered=2)
+    assert limited.resume_point == resume_point(2, "ab", 2)
+
+
+def test_the_resume_point_has_the_last_items_that_prove_the_place() -> None:
+    place = place_after(letters(0, "abcdefghijk"))
+    assert place.resume_point == resume_point(11, "defghijk", 11)
+    # An empty page proves nothing, so what proved the place before is kept.
+    beyond = make_place(offset=7, after="fg")
+    beyond.accept(letters(7, ""), 0)
+    assert beyond.resume_point == resume_point(7, "fg", 0)
 
 
 def test_items_are_compared_by_their_keys() -> None:
@@ -85,7 +115,7 @@ def test_items_are_compared_by_their_keys() -> None:
 
     assert place.keys(("A", "b")) == ("a", "b")
     assert take(place, letters(2, "CDE")) == letters(3, "DE")
-    assert place.resume_point.after == "E"
+    assert place.resume_point.after == ("C", "D", "E")
     assert place_after(ABC).cut(letters(2, "CDE"), located=False, doubt=True) is None
 
 
@@ -112,11 +142,11 @@ def test_a_page_is_cut_where_the_place_is(page: LetterPage, located: bool, cut: 
     assert place_after(ABC).cut(page, located=located, doubt=True) == cut
 
 
-def test_a_shrinking_total_is_doubted_a_few_times_where_identical_items_were_seen() -> None:
+@pytest.mark.parametrize("first", ["abxc", "abbc"])
+def test_a_shrinking_total_is_doubted_a_few_times_though_the_page_fits(first: str) -> None:
     shorter = letters(3, "cdef", total=25)
 
-    assert place_after(letters(0, "abxc")).cut(shorter, located=False, doubt=True) == 1
-    place = place_after(letters(0, "abbc"))
+    place = place_after(letters(0, first))
     assert place.cut(shorter, located=False, doubt=False) == 1
     doubts = [place.cut(shorter, located=False, doubt=True) for _ in range(20)]
     assert doubts == sorted(doubts, key=lambda cut: cut is not None)
@@ -145,9 +175,51 @@ def test_a_page_at_the_end_of_the_list_shows_that_the_last_items_are_missing() -
     last = letters(0, "abcdef", total=6)
     assert place.find_cut(last) == 6
     assert place.find_cut(letters(0, "abcdef")) is None
-    assert place.is_shorter(last, 6)
-    assert not place.is_shorter(letters(0, "abcdefgh", total=8), 8)
-    assert not place.is_shorter(letters(0, "abcdef"), 6)
+
+
+@pytest.mark.parametrize(("total", "growth"), [(None, 0), (20, 6), (30, -4)])
+def test_the_growth_of_the_first_page_is_that_since_a_known_total(
+    total: int | None, growth: int
+) -> None:
+    place = make_place(offset=7, after="fg", total=total)
+
+    assert place.growth(letters(6, "ghi")) == growth
+
+
+def test_a_list_that_ends_before_the_place_has_shrunk_though_its_total_was_unknown() -> None:
+    assert make_place(offset=7, after="g").growth(letters(6, "", total=5)) == -2
+
+
+def test_of_several_cuts_the_expected_one_is_found_if_it_need_not_be_certain() -> None:
+    place = place_after(letters(0, "abab"))
+    again = letters(0, "ababab")
+
+    assert place.find_cut(again) is None
+    assert place.find_cut(again, certain=False) == 4
+
+
+@pytest.mark.parametrize(
+    ("page", "fits"),
+    [
+        (letters(2, "cde"), True),
+        (letters(2, "cde", total=20), True),
+        (letters(1, "bcd"), True),
+        (letters(2, "dce"), False),
+        (letters(3, "cde"), False),
+    ],
+)
+def test_a_page_that_begins_as_expected_fits(page: LetterPage, fits: bool) -> None:
+    assert place_after(ABC).fits(page) is fits
+
+
+def test_no_page_is_known_to_fit_where_identical_items_were_seen() -> None:
+    assert not place_after(letters(0, "abbc")).fits(letters(3, "cde"))
+
+
+def test_the_last_delivered_item_is_recognized_by_its_key() -> None:
+    assert [place_after(ABC).is_last(item) for item in "bcC"] == [False, True, False]
+    assert place_after(ABC, key=str.lower).is_last("C")
+    assert not make_place().is_last("c")
 
 
 def test_a_page_before_the_place_hints_at_its_offset() -> None:
@@ -176,6 +248,28 @@ def test_pages_share_one_item_unless_identical_ones_stand_side_by_side() -> None
     assert place_after(ABC).next_overlap(50) == 1
     repetitive = place_after(letters(0, "abbc"))
     assert [repetitive.next_overlap(7), repetitive.next_overlap(8)] == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("after", "size", "overlap"),
+    [("c", 50, 1), ("bc", 50, 1), ("abc", 50, 3), ("abcdefgh", 8, 3), ("abc", 7, 1)],
+)
+def test_the_first_page_shares_three_of_the_items_before_it_if_so_many_are_known(
+    after: str, size: int, overlap: int
+) -> None:
+    place = make_place(offset=9, after=after)
+
+    assert place.next_overlap(size) == overlap
+    take(place, letters(9 - overlap, after[-overlap:] + "xyz", total=30))
+    assert place.next_overlap(size) == 1
+
+
+def test_identical_items_among_those_before_the_first_page_are_noticed() -> None:
+    place = make_place(offset=9, after="abbc")
+
+    take(place, letters(6, "bbcxyz", total=30))
+
+    assert place.next_overlap(50) == 3
 
 
 def test_on_a_list_that_stands_still_the_extra_items_amount_to_one_page() -> None:
@@ -236,16 +330,17 @@ def test_the_page_after_a_shift_carries_it(
     assert place.reached == delivered.offset + len(delivered.items)
 
 
-def test_the_log_of_a_shift_escapes_the_name_of_the_list(caplog: pytest.LogCaptureFixture) -> None:
-    name = "tp\r\nWARNING all is well"
-    place: Place[LetterPage] = Place(offset=0, after=None, limit=None, key=None, name=name)
-    take(place, ABC)
+def test_a_shift_is_logged_with_the_name_of_the_list(caplog: pytest.LogCaptureFixture) -> None:
+    take(place_after(ABC), letters(2, "bcde", total=27))
+    place_after(ABC).accept(letters(0, "bcde", total=25), 2)
 
-    take(place, letters(2, "bcde", total=27))
-
-    (record,) = caplog.records
-    assert record.getMessage().isprintable()
-    assert "1 items were inserted before offset 3" in record.getMessage()
+    assert [record.getMessage() for record in caplog.records] == [
+        (
+            "the list of letters has shifted by +1 before offset 3, where the walk was; "
+            "what was inserted there is not delivered"
+        ),
+        "the list of letters has shifted by -1 before offset 3, where the walk was",
+    ]
 
 
 def test_the_tail_after_a_shift_is_what_now_stands_before_the_place() -> None:
@@ -329,3 +424,33 @@ def test_deletions_lower_the_count_that_the_end_must_reach() -> None:
     place.accept(letters(0, "acde", total=4), 3)
 
     assert (place.reached, place.is_over()) == (4, True)
+
+
+def test_a_full_page_at_the_end_is_followed_by_another_look() -> None:
+    place = make_place(is_full=lambda page: len(page.items) >= 3)
+
+    take(place, letters(0, "abc", total=3))
+    assert place.is_over() is False
+    assert take(place, letters(2, "c", total=3)) is None
+    assert place.is_over() is True
+
+
+def test_a_walk_is_not_over_if_the_total_was_too_low() -> None:
+    place = make_place(is_full=lambda page: len(page.items) >= 3)
+    take(place, letters(0, "abc", total=3))
+
+    assert take(place, letters(2, "cde", total=5)) == letters(3, "de", total=5)
+    assert place.is_over() is False
+    assert take(place, letters(4, "e", total=5)) is None
+    assert place.is_over() is True
+
+
+def test_pages_that_a_shift_keeps_from_bringing_anything_new_are_counted() -> None:
+    place = place_after(ABC)
+
+    for moves in (1, 2, 3):
+        end = letters(moves + 1, "bc", total=26 + moves)
+        assert take(place, end) == letters(moves + 3, "", total=26 + moves, shift=1)
+        assert (place.moves, place.idle) == (moves, 0)
+    take(place, letters(5, "cde", total=29))
+    assert (place.moves, place.idle) == (0, 0)

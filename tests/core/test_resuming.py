@@ -1,6 +1,7 @@
 """Walks that are resumed after an error, at a place that may have moved meanwhile."""
 
 import logging
+import re
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -63,9 +64,10 @@ async def test_a_resumed_pager_delivers_what_its_limit_leaves() -> None:
 
     rest = pager.resume(error)
 
-    assert (rest.offset, rest.after, rest.limit) == (109, server.visits[108], 21)
-    assert (rest.page_size, rest.prefetch, rest.name) == (50, 3, "visits")
-    assert (pager.offset, pager.after, pager.limit) == (10, None, 120)
+    assert (rest.offset, rest.after, rest.limit) == (109, tuple(server.visits[101:109]), 21)
+    assert (rest.total, rest.name) == (300, "total visits of 'tp-1'")
+    assert (rest.page_size, rest.prefetch) == (50, 3)
+    assert (pager.offset, pager.after, pager.total, pager.limit) == (10, (), None, 120)
     assert await rest.collect() == server.visits[109:130]
 
 
@@ -88,7 +90,9 @@ async def test_a_walk_that_failed_at_its_first_page_keeps_its_place() -> None:
     pager = server.pager(offset=100, after=server.visits[99])
     items, error = await fail_at(server, 0, pager)
     assert items == []
-    assert error.resume_point == ResumePoint(offset=100, after=server.visits[99], delivered=0)
+    assert error.resume_point == ResumePoint(
+        offset=100, after=(server.visits[99],), delivered=0, total=None, name=pager.name
+    )
 
     assert await pager.resume(error).collect() == server.visits[100:]
 
@@ -126,7 +130,8 @@ async def test_a_resumed_walk_proves_its_place_at_no_extra_request() -> None:
     server.requests.clear()
 
     assert await pager.resume(error).collect() == server.visits[148:]
-    assert server.requests == [(147, 50), (196, 50), (245, 50), (294, 50)]
+    # The first request shares three items, and the others one.
+    assert server.requests == [(145, 50), (194, 50), (243, 50), (292, 50)]
 
 
 def insert(count: int, at: int) -> Edit:
@@ -179,11 +184,70 @@ async def test_a_resumed_walk_finds_its_place_after_the_list_has_changed(
     assert pages[0].offset == place
 
 
-async def test_a_resumed_walk_whose_last_visit_was_deleted_raises_list_changed() -> None:
+@pytest.mark.parametrize("deleted", [1, 2, 3])
+async def test_a_resumed_walk_finds_its_place_though_the_last_visits_were_deleted(
+    deleted: int,
+) -> None:
     server = ListServer(make_visits(300))
     pager = server.pager(page_size=50)
     _, error = await fail_at(server, 98, pager)
-    del server.visits[98]
+    rest = server.visits[99:]
+    del server.visits[99 - deleted : 99]
+
+    pages = [page async for page in pager.resume(error).pages()]
+
+    assert [visit for page in pages for visit in page.items] == rest
+    assert (pages[0].shift, pages[0].offset) == (-deleted, 99 - deleted)
+
+
+async def test_a_resumed_walk_after_three_hundred_insertions_finds_its_place() -> None:
+    server = ListServer(make_visits(1_000))
+    pager = server.pager(page_size=50)
+    items, error = await fail_at(server, 490, pager)
+    rest = server.visits[len(items) :]
+    insert(300, 20)(server.visits)
+    server.requests.clear()
+
+    pages = [page async for page in pager.resume(error).pages()]
+
+    assert [visit for page in pages for visit in page.items] == rest
+    assert (pages[0].shift, pages[0].offset) == (300, len(items) + 300)
+    # The total says where to look: one request that does not fit, and one that shows the place.
+    assert server.requests[0] == (len(items) - 3, 50)
+    assert server.requests[1] == (len(items) + 300 - 37, 50)
+    assert len(server.requests) <= 2 + -(-len(rest) // 49) + 1
+
+
+async def test_a_walk_over_all_visits_is_not_resumed_over_those_of_distinct_users(
+    fake: FakeDistinct, client: DistinctClient
+) -> None:
+    fake.add_touchpoint("tp-1", visits=make_visits(120))
+    fake.fail_next(503, times=100)
+    _, error = await drain_walk(client.total_visits("tp-1"))
+    assert isinstance(error, ServerError)
+    assert client.total_visits("tp-1").resume(error).offset == 0
+
+    with pytest.raises(ConfigurationError, match="over the unique visits of 'tp-1', got one over"):
+        client.unique_visits("tp-1").resume(error)
+
+
+async def test_the_repr_of_a_resume_point_shows_no_user() -> None:
+    server = ListServer(make_visits(300))
+    _, error = await fail_at(server, 98, server.pager())
+
+    assert error.resume_point is not None
+    assert [visit.user_id for visit in error.resume_point.after[-2:]] == ["user-0", "user-1"]
+    assert repr(error.resume_point) == (
+        "ResumePoint(offset=99, delivered=99, total=300, name=\"total visits of 'tp-1'\")"
+    )
+
+
+async def test_a_resumed_walk_whose_place_cannot_be_proved_raises_list_changed() -> None:
+    server = ListServer(make_visits(300))
+    pager = server.pager(page_size=50)
+    _, error = await fail_at(server, 98, pager)
+    # All eight visits that prove the place.
+    del server.visits[91:99]
 
     items, lost = await drain_walk(pager.resume(error))
 
@@ -284,11 +348,14 @@ async def test_each_shift_of_the_list_is_logged_once_without_naming_a_user(
     ] * 2
     inserted, deleted = (record.getMessage() for record in caplog.records)
     assert inserted == (
-        "the list of 'tp-1' changed: 3 items were inserted before offset 50, where the walk was; "
-        "they are not delivered"
+        "the list of total visits of 'tp-1' has shifted by +3 before offset 50, where the walk "
+        "was; what was inserted there is not delivered"
     )
-    assert deleted.startswith("the list of 'tp-1' changed: 2 items were deleted before offset ")
-    assert "not delivered" not in deleted
+    assert re.fullmatch(
+        r"the list of total visits of 'tp-1' has shifted by -2 before offset \d+, where the walk "
+        "was",
+        deleted,
+    )
     assert not any(word in logged(caplog) for word in ("user-", "new-", "2024"))
 
 
@@ -321,4 +388,6 @@ async def test_the_log_names_the_experience_whose_touchpoints_shifted(
 
     assert [touchpoint.id for touchpoint in listed] == [f"tp-{number}" for number in range(30)]
     (record,) = caplog.records
-    assert record.getMessage().startswith("the list of 'exp-1' changed: 4 items were deleted")
+    assert record.getMessage() == (
+        "the list of touchpoints of 'exp-1' has shifted by -4 before offset 10, where the walk was"
+    )

@@ -48,7 +48,10 @@ def test_a_page_that_starts_early_shares_its_first_items(
         ("abc", "abcde", 2, 3),
         # A growth that explains another shift asks for more agreement.
         ("abc", "bcde", 3, 2),
-        ("abc", "bcde", 5, None),
+        ("abc", "bcde", 5, 2),
+        ("abc", "xxbcd", 3, 4),
+        ("abc", "xxbcd", 6, None),
+        ("abc", "xabcd", 6, 4),
         ("abc", "abcde", 5, 3),
         ("abc", "zabcd", 3, 4),
         # A growth is no proof by itself, and neither is a shift without a growth.
@@ -70,7 +73,24 @@ def test_a_page_that_starts_early_shares_its_first_items(
 def test_a_page_is_cut_after_the_shared_item_or_after_what_was_inserted(
     tail: str, items: str, growth: int, cut: int | None
 ) -> None:
-    assert cut_at_seam(tuple(tail), tuple(items), expected=1, growth=growth) == cut
+    found = cut_at_seam(tuple(tail), tuple(items), expected=1, growth=growth, still=growth == 0)
+
+    assert found == cut
+
+
+@pytest.mark.parametrize(
+    ("tail", "items", "still", "cut"),
+    [
+        ("abc", "cde", False, 1),
+        ("acc", "cde", True, 1),
+        ("acc", "cde", False, None),
+        ("abc", "ccd", False, None),
+    ],
+)
+def test_identical_neighbours_are_no_proof_if_the_total_was_unknown(
+    tail: str, items: str, still: bool, cut: int | None
+) -> None:
+    assert cut_at_seam(tuple(tail), tuple(items), expected=1, growth=0, still=still) == cut
 
 
 @pytest.mark.parametrize(
@@ -80,7 +100,9 @@ def test_a_page_is_cut_after_the_shared_item_or_after_what_was_inserted(
 def test_a_page_that_starts_several_items_early_is_cut_at_the_place(
     tail: str, items: str, expected: int, cut: int | None
 ) -> None:
-    assert cut_at_seam(tuple(tail), tuple(items), expected=expected, growth=1) == cut
+    found = cut_at_seam(tuple(tail), tuple(items), expected=expected, growth=1, still=False)
+
+    assert found == cut
 
 
 @pytest.mark.parametrize(
@@ -104,12 +126,6 @@ def test_a_page_that_starts_several_items_early_is_cut_at_the_place(
         ("abcd", "defg", 3, -2, 1),
         ("abcd", "xdef", 1, 1, 2),
         ("a", "xab", 9, 0, 2),
-        # Several places fit: the expected one is taken, if it is among them.
-        ("ab", "abab", 4, 0, 4),
-        ("ab", "ababab", 2, 0, 2),
-        ("ab", "abab", 3, 0, None),
-        ("aaa", "aaaa", 4, 0, 4),
-        ("aaa", "aaaa", 9, 0, None),
         # Part of the tail stands before its last item.
         ("abcd", "xbcde", 9, 0, 4),
         ("abcd", "xxcde", 9, 0, None),
@@ -137,6 +153,25 @@ def test_the_place_is_found_anywhere_in_a_page_if_enough_items_prove_it(
     found = cut_anywhere(tuple(tail), tuple(items), expected=expected, growth=growth)
 
     assert found == cut
+
+
+@pytest.mark.parametrize(
+    ("tail", "items", "expected", "cut"),
+    [
+        ("ab", "abab", 4, 4),
+        ("ab", "ababab", 2, 2),
+        ("ab", "abab", 3, None),
+        ("aaa", "aaaa", 4, 4),
+        ("aaa", "aaaa", 9, None),
+    ],
+)
+def test_of_several_places_that_fit_only_the_expected_one_may_be_taken_and_is_not_certain(
+    tail: str, items: str, expected: int, cut: int | None
+) -> None:
+    def find(*, certain: bool) -> int | None:
+        return cut_anywhere(tuple(tail), tuple(items), expected=expected, growth=0, certain=certain)
+
+    assert (find(certain=True), find(certain=False)) == (None, cut)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,15 @@ Answer = Callable[[int], LetterPage | DistinctError]
 
 def place_at(items: str) -> Place[LetterPage]:
     """Return the place after a first page with these items."""
-    place: Place[LetterPage] = Place(offset=0, after=None, limit=None, key=None, name="tp-1")
+    place: Place[LetterPage] = Place(
+        offset=0,
+        after=(),
+        limit=None,
+        key=None,
+        is_full=lambda _: False,
+        name="letters",
+        total=None,
+    )
     place.accept(letters(0, items), 0)
     return place
 
@@ -50,11 +58,14 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
     ("now", "found", "offsets"),
     [
         # One item was deleted: one request shows the place.
-        (LETTERS.replace("b", ""), (5, "ghij", 2), [5]),
+        (LETTERS.replace("b", ""), (5, "ghijkl", 2), [5]),
         # A page's worth was deleted, as the total says: it is sought there at once.
         (LETTERS[4:], (1, "fghi", 3), [1]),
-        # Three were inserted, and as many deleted at the end: the next page shows the place.
-        ("123" + LETTERS[:-3], (5, "cdefghi", 6), [5, 8]),
+        # Three were inserted, and as many deleted at the end: the page that did not fit shows the
+        # place together with the one before it.
+        ("123" + LETTERS[:-3], (5, "cdefgh", 6), [5]),
+        # Six were inserted: the first page only hints at the place.
+        ("123456" + LETTERS[:-6], (11, "fghi", 3), [5, 11]),
     ],
 )
 async def test_the_place_is_found_near_where_it_was(

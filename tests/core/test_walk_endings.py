@@ -47,8 +47,13 @@ async def test_a_failure_delivers_all_items_before_it_and_says_where_to_resume(
     items, error = await drain_walk(server.pager(prefetch=prefetch))
     assert isinstance(error, TransportError)
     assert (error.next_offset, error.touchpoint_id) == (delivered, "tp-1")
-    last = server.visits[delivered - 1] if delivered else None
-    assert error.resume_point == ResumePoint(offset=delivered, after=last, delivered=delivered)
+    assert error.resume_point == ResumePoint(
+        offset=delivered,
+        after=tuple(server.visits[max(0, delivered - 8) : delivered]),
+        delivered=delivered,
+        total=1_000 if delivered else None,
+        name="total visits of 'tp-1'",
+    )
     assert items == server.visits[:delivered]
     assert server.in_flight == 0
 
@@ -101,7 +106,13 @@ async def test_a_touchpoint_deleted_during_a_walk_can_be_resumed_but_not_at_an_o
     with pytest.raises(NotFoundError) as caught:
         await anext(walk)
     assert (caught.value.next_offset, caught.value.touchpoint_id) == (None, "tp-1")
-    assert caught.value.resume_point == ResumePoint(offset=50, after=items[-1], delivered=50)
+    assert caught.value.resume_point == ResumePoint(
+        offset=50,
+        after=tuple(items[-8:]),
+        delivered=50,
+        total=300,
+        name="total visits of 'tp-1'",
+    )
     assert len(server.requests) <= 4
 
 

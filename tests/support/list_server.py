@@ -4,7 +4,7 @@ Pagers, sources and fan-outs of the tests are constructed here alone.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from typing import Any, TypeAlias
@@ -92,7 +92,8 @@ class ListServer:
         self,
         *,
         offset: int = 0,
-        after: Visit | None = None,
+        after: Visit | Sequence[Visit] | None = None,
+        total: int | None = None,
         limit: int | None = None,
         page_size: int | None = None,
         prefetch: int = 4,
@@ -104,10 +105,11 @@ class ListServer:
             touchpoint_id=self.touchpoint.id,
         )
         return Pager(
-            name="visits",
+            name=f"{self.kind.lower()} visits of {self.touchpoint.id!a}",
             source=source,
             offset=offset,
             after=after,
+            total=total,
             limit=limit,
             page_size=page_size,
             prefetch=prefetch,
