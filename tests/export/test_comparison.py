@@ -29,8 +29,8 @@ from tests.support.living_server import Beyond, LivingServer
 
 VISITS = [Visit(f"user-{i}", START + timedelta(hours=i)) for i in range(23)]
 OTHERS = [Visit(f"other-{i}", START + timedelta(hours=i)) for i in range(23)]
-# With one-visit requests; 23 visits have 24 places where the difference may begin.
-MOST_REQUESTS = math.ceil(math.log2(24))
+# With one-visit requests: the first visit, then 23 places where the difference may begin.
+MOST_REQUESTS = 1 + math.ceil(math.log2(23))
 LOST = ListChangedError("the place is lost")
 
 
@@ -116,11 +116,11 @@ async def test_a_page_of_another_offset_proves_nothing(
     living: LivingServer, comparison: Comparison
 ) -> None:
     living.beyond = "clamped"
-    # Asked for offset 17, the server answers with the last visit, which is the one stored there.
-    living.lists["tp-1"] = [*VISITS[:12], VISITS[17]]
+    # Asked for offset 12, the server answers with the last visit, which is the one stored there.
+    living.lists["tp-1"] = [*VISITS[:5], VISITS[12]]
 
-    assert await comparison.find_difference() == 12
-    assert ("tp-1", 17, 1) in living.requests
+    assert await comparison.find_difference() == 5
+    assert ("tp-1", 12, 1) in living.requests
 
 
 async def test_the_explanation_says_from_where_on_the_list_differs(

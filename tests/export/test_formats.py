@@ -96,6 +96,25 @@ def test_each_row_can_be_read_back_from_either_end(path: Path) -> None:
         assert file_format.read_visit(path, index) is None
 
 
+@pytest.mark.parametrize("count", [1, 8, 13])
+def test_the_last_rows_are_read_in_order(path: Path, count: int) -> None:
+    file_format = find_format_of(path)
+    assert file_format is not None
+    rows = [StoredVisit(offset, visit) for offset, visit in enumerate(VISITS)]
+
+    assert file_format.read_last(path, count) == rows[-count:]
+
+
+def test_only_parquet_reads_the_last_rows_of_a_row_group_alone(path: Path) -> None:
+    file_format = find_format_of(path)
+    assert file_format is not None
+    count = len(VISITS) - 7 if file_format.name == "parquet" else len(VISITS)
+
+    for most in (len(VISITS), 1_000):
+        offsets = [row.offset for row in file_format.read_last(path, most)]
+        assert offsets == [*range(len(VISITS) - count, len(VISITS))]
+
+
 def test_times_read_back_are_in_utc(path: Path) -> None:
     file_format = find_format_of(path)
     assert file_format is not None
@@ -111,6 +130,7 @@ def test_a_file_without_rows_has_no_visit_to_read(name: str, tmp_path: Path) -> 
     file_format.open_writer(path).close()
 
     assert file_format.read_visit(path, 0) is file_format.read_visit(path, -1) is None
+    assert file_format.read_last(path, 8) == []
 
 
 @pytest.mark.parametrize("reader", [read_with_duckdb, read_with_polars, read_with_pandas])

@@ -59,13 +59,13 @@ def visits_per_touchpoint(rows: Iterable[Row]) -> Counter[str]:
 def repeated_requests(fake: FakeDistinct, stored: Counter[str]) -> list[Any]:
     """Return the requests for visits that the parts already had.
 
-    The last one is always requested, because it proves the place.
+    The last three are always requested, because they prove the place.
     """
     queries = [request.parameters for request in fake.requests]
     return [
         query
         for query in queries
-        if query.get("touchpointId") and int(query["offset"]) < stored[query["touchpointId"]] - 1
+        if query.get("touchpointId") and int(query["offset"]) < stored[query["touchpointId"]] - 3
     ]
 
 

@@ -124,15 +124,15 @@ def test_a_large_buffer_is_flushed_before_the_part_is_full(folder: Path) -> None
 
 
 @pytest.mark.parametrize("file_format", ["parquet", "csv", "jsonl.gz"])
-def test_an_open_partition_knows_the_last_stored_visit(folder: Path, file_format: str) -> None:
+def test_an_open_partition_knows_the_last_stored_visits(folder: Path, file_format: str) -> None:
     first = open_partition(folder, file_format=file_format)
     fill(first, 25)
     first.close()
     second = open_partition(folder, file_format=file_format)
     second.close()
 
-    assert first.last is None
-    assert second.last == VISITS[24]
+    assert first.last == ()
+    assert second.last == tuple(VISITS[17:25])
     assert second.stored.count == 25
 
 

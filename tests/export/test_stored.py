@@ -14,6 +14,7 @@ from tests.support.list_server import make_visits
 
 VISITS = make_visits(23)
 each_format = pytest.mark.parametrize("name", FORMATS)
+each_proof = pytest.mark.parametrize("proof", [1, 8])
 
 
 def store(folder: Path, name: str) -> list[Path]:
@@ -38,25 +39,56 @@ def test_every_visit_is_found_in_its_part(tmp_path: Path, name: str) -> None:
 
     assert visits.count == 23
     assert [visits.at(offset) for offset in range(23)] == VISITS
-    assert visits.last() == VISITS[-1]
-
-
-def test_no_parts_have_no_last_visit(tmp_path: Path) -> None:
-    visits = stored(tmp_path, "csv")
-
-    assert (visits.count, visits.last()) == (0, None)
 
 
 @each_format
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 8, 13, 14, 22, 23, 24])
+def test_the_last_visits_are_read_across_parts(tmp_path: Path, name: str, count: int) -> None:
+    store(tmp_path, name)
+
+    assert stored(tmp_path, name).last(count) == tuple(VISITS[-count:])
+
+
+def test_no_part_is_read_that_is_not_needed(tmp_path: Path) -> None:
+    paths = store(tmp_path, "csv")
+    paths[0].write_bytes(b"")
+
+    assert stored(tmp_path, "csv").last(13) == tuple(VISITS[10:])
+    with pytest.raises(ExportError) as caught:
+        stored(tmp_path, "csv").last(14)
+    assert caught.value.path == str(paths[0])
+
+
+def test_the_last_visits_of_a_parquet_part_come_from_its_last_row_group(tmp_path: Path) -> None:
+    for offset in (0, 10):
+        partition = Partition(tmp_path, "tp-1", find_format("parquet"), 10)
+        partition.open()
+        for start, stop in ((0, 6), (6, 10)):
+            partition.add(VISITS[offset + start : offset + stop])
+            partition.flush()
+        partition.close()
+
+    assert stored(tmp_path, "parquet").last(8) == tuple(VISITS[16:20])
+    assert stored(tmp_path, "parquet").last(3) == tuple(VISITS[17:20])
+
+
+def test_no_parts_have_no_last_visits(tmp_path: Path) -> None:
+    visits = stored(tmp_path, "csv")
+
+    assert (visits.count, visits.last(8)) == (0, ())
+
+
+@each_format
+@each_proof
 @pytest.mark.parametrize("count", [2, 4])
 def test_a_part_that_does_not_end_as_its_name_says_is_an_error(
-    tmp_path: Path, name: str, count: int
+    tmp_path: Path, name: str, count: int, proof: int
 ) -> None:
     path = store(tmp_path, name)[-1]
     renamed = path.rename(tmp_path / f"visits-000000000020-{count}.{name}")
 
     with pytest.raises(ExportError, match=f"{19 + count}, found that of offset 22; del") as caught:
-        stored(tmp_path, name).last()
+        stored(tmp_path, name).last(proof)
     assert caught.value.path == str(renamed)
     with pytest.raises(ExportError, match="expected the visit of offset"):
         Partition(tmp_path, "tp-1", find_format(name), 10).open()
@@ -71,6 +103,9 @@ def test_a_part_of_other_offsets_is_an_error(tmp_path: Path, name: str) -> None:
     with pytest.raises(ExportError, match="of offset 14, found that of offset 4;") as caught:
         stored(tmp_path, name).at(14)
     assert caught.value.path == str(paths[1])
+    with pytest.raises(ExportError, match="of offset 19, found that of offset 9;") as caught:
+        stored(tmp_path, name).last(8)
+    assert caught.value.path == str(paths[1])
 
 
 @each_format
@@ -78,9 +113,11 @@ def test_a_part_without_rows_is_an_error(tmp_path: Path, name: str) -> None:
     path = store(tmp_path, name)[-1]
     find_format(name).open_writer(path).close()
 
-    for read in (stored(tmp_path, name).last, lambda: stored(tmp_path, name).at(21)):
-        with pytest.raises(ExportError, match="found nothing; delete this part and all parts"):
-            read()
+    visits = stored(tmp_path, name)
+    for read in (visits.at, visits.last):
+        with pytest.raises(ExportError, match="found nothing; delete this part and all") as caught:
+            read(21)
+        assert caught.value.path == str(path)
 
 
 @each_format
@@ -90,7 +127,7 @@ def test_an_unreadable_part_is_an_error(tmp_path: Path, name: str, content: byte
     path.write_bytes(content)
 
     with pytest.raises(ExportError) as caught:
-        stored(tmp_path, name).last()
+        stored(tmp_path, name).last(8)
     assert caught.value.path == str(path)
 
 
@@ -100,7 +137,7 @@ def test_a_truncated_part_is_an_error(tmp_path: Path, name: str) -> None:
     path.write_bytes(path.read_bytes()[:-7])
 
     with pytest.raises(ExportError) as caught:
-        stored(tmp_path, name).last()
+        stored(tmp_path, name).last(8)
     assert caught.value.path == str(path)
 
 
@@ -110,4 +147,4 @@ def test_a_missing_part_is_an_error(tmp_path: Path) -> None:
     path.unlink()
 
     with pytest.raises(ExportError, match="No such file"):
-        visits.last()
+        visits.last(8)
