@@ -124,7 +124,7 @@ class Search(Generic[P]):
             # The last delivered item seems to be deleted.
             if any(place.is_last(item) for known in self._parts for item in known.items):
                 return None
-            if self._confirmations and part.offset + len(part.items) >= part.total:
+            if self._confirmations and len(part.items) == cut >= part.total - part.offset:
                 # The server may be a replica that has not caught up.
                 self._read_again(page.offset)
                 return None
