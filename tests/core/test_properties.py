@@ -222,11 +222,11 @@ class ServerAndWalks(RuleBasedStateMachine):
         assert walk.delivered == model[walk.offset : walk.next_offset]
 
     def resume(self, walk: ModelWalk, error: DistinctError) -> None:
-        if error.next_offset is None:
-            # A 404 may mean that the list has become shorter, so the walk looked for its place.
-            assert isinstance(error, NotFoundError)
-        else:
-            assert error.next_offset == walk.next_offset
+        # A 404 may mean that the list has become shorter. If the search for the place fails, too, no
+        # offset is certain, but the visits before it still are.
+        assert error.next_offset in (None, walk.next_offset)
+        assert error.resume_point is not None
+        assert error.resume_point.offset == walk.next_offset
         walk.pager = walk.pager.resume(error)
         walk.items = None
 
