@@ -222,8 +222,8 @@ class ServerAndWalks(RuleBasedStateMachine):
         assert walk.delivered == model[walk.offset : walk.next_offset]
 
     def resume(self, walk: ModelWalk, error: DistinctError) -> None:
-        # A 404 may mean that the list has become shorter. If the search for the place fails, too, no
-        # offset is certain, but the visits before it still are.
+        # A 404 may mean that the list has become shorter. If the search for the place fails as
+        # well, no offset is certain, but the visits before it still are.
         assert error.next_offset in (None, walk.next_offset)
         assert error.resume_point is not None
         assert error.resume_point.offset == walk.next_offset
