@@ -1,4 +1,4 @@
-"""What walks cost: requests and repeated items, on lists that stand still and on those that move."""
+"""What walks cost: requests and repeated items, on still lists and on those that change."""
 
 import asyncio
 from collections.abc import Callable
