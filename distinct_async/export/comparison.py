@@ -87,12 +87,11 @@ class Comparison:
         """Return whether nothing differs up to `offset`, if nothing does before `least`."""
         if not await self._is_same(offset):
             return False
+        # After a deletion, an identical visit may stand here, but then the one before differs.
         is_last = offset + 1 == self.stored.count
-        if offset == least or is_last:
-            return True
-        # A deletion moves an identical visit here, but then the visit before differs.
-        following = await self._stored_at(offset + 1)
-        return following != await self._stored_at(offset) or await self._is_same(offset - 1)
+        if is_last or await self._stored_at(offset + 1) == await self._stored_at(offset):
+            return offset == least or await self._is_same(offset - 1)
+        return True
 
     async def _is_about_the_offset(self, refusal: StatusError) -> bool:
         if refusal.status not in BEYOND_THE_END:

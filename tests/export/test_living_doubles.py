@@ -127,14 +127,14 @@ async def test_an_identical_visit_that_is_appended_is_exported(
 
 # The bisection of 20 visits looks at offset 10 first.
 @pytest.mark.parametrize("shift", ["insertion", "deletion"])
-@pytest.mark.parametrize("first", [0, 4, 9, 10, 16])
+@pytest.mark.parametrize("first", [0, 9, 10, 16])
 async def test_the_first_difference_is_found_beside_double_scans(
     client: DistinctClient, living: LivingServer, tmp_path: Path, shift: str, first: int
 ) -> None:
     visits = [*VISITS[: first + 1], *VISITS[first:19]]
     living.lists["tp-1"] = visits
     assert await failure_of(client, tmp_path) is None
-    for place in {0, 1, 6, first - 1, first, first + 1, 16} - {-1}:
+    for place in {0, 1, first, 16}:
         rest = [NEW, *visits[place:]] if shift == "insertion" else visits[place + 1 :]
         living.lists["tp-1"] = visits[:place] + rest
         failure = await failure_of(client, tmp_path)
