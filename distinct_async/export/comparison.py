@@ -10,7 +10,7 @@ from distinct_async.export.disk import DiskThread
 from distinct_async.export.plan import BEYOND_THE_END, ExportPlan
 from distinct_async.export.stored import StoredVisits
 
-# Identical visits in a row that are looked through for one that is different.
+# Identical visits in a row of which the first is looked for.
 _LONGEST_RUN: Final = 64
 
 
@@ -58,29 +58,40 @@ class Comparison:
         """Return the first offset whose stored visit is not the server's; None if all are.
 
         Bisects, after a look at the first visit, which any reordering moves. It assumes that all
-        visits after the first difference differ, too. Where identical visits stand next to each
-        other, one does not show a shift, so it compares one without such a neighbour instead.
+        visits after the first difference differ, too, except that identical visits next to each
+        other may hide a shift.
         """
         count = end = self.stored.count
         if count and not await self._is_same(0):
             return 0
         same = min(1, count)
         while same < end:
-            middle = await self._telling_offset((same + end) // 2, least=same)
-            if await self._is_same(middle):
+            middle = await self._first_of_run((same + end) // 2, least=same)
+            if await self._is_same_from(middle, least=same):
                 same = middle + 1
             else:
                 end = middle
         return None if same == count else same
 
-    async def _telling_offset(self, offset: int, *, least: int) -> int:
-        """Return the nearest offset, from `offset` down, whose visit is unlike the one before."""
+    async def _first_of_run(self, offset: int, *, least: int) -> int:
+        """Return the first offset, from `least` on, from which all visits to `offset` are equal."""
         visit = await self._stored_at(offset)
-        for earlier in range(offset - 1, max(least, offset - _LONGEST_RUN) - 1, -1):
-            before = await self._stored_at(earlier)
-            if before != visit:
-                return earlier + 1
-        return offset
+        first = offset
+        while first > max(least, offset - _LONGEST_RUN):
+            if await self._stored_at(first - 1) != visit:
+                break
+            first -= 1
+        return first
+
+    async def _is_same_from(self, offset: int, *, least: int) -> bool:
+        """Return whether nothing differs up to `offset`, if nothing does before `least`."""
+        if not await self._is_same(offset):
+            return False
+        # After a deletion, an identical visit may stand here, but then the one before differs.
+        is_last = offset + 1 == self.stored.count
+        if is_last or await self._stored_at(offset + 1) == await self._stored_at(offset):
+            return offset == least or await self._is_same(offset - 1)
+        return True
 
     async def _is_about_the_offset(self, refusal: StatusError) -> bool:
         if refusal.status not in BEYOND_THE_END:

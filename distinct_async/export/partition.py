@@ -30,7 +30,7 @@ class Partition:
 
     Attributes:
         stored: The visits that earlier runs have stored.
-        last: The last of them.
+        last: The last of them, at most eight.
         rows: Number of visits in all parts.
         rows_added: Number of visits added by this object, rejected ones included.
         rows_rejected: Number of visits discarded by `reject`.
@@ -55,7 +55,7 @@ class Partition:
         self._rejected: _OpenPart | None = None
 
     def open(self) -> None:
-        """Lock the folder, count the visits in it and read the last one, if it exists.
+        """Lock the folder, if it exists, count the visits in it and read the last ones.
 
         Raises:
             ExportError: The parts do not add up or have another format, the last one cannot be

@@ -39,16 +39,22 @@ class StoredVisits:
         """
         visits: tuple[Visit, ...] = ()
         for part in reversed(self.parts):
-            with as_export_error(part.path):
-                rows = self.file_format.read_last(part.path, count - len(visits))
-            first = part.offset + part.count - len(rows)
-            if not rows or [row.offset for row in rows] != [*range(first, first + len(rows))]:
-                found = rows[-1] if rows else None
-                raise self._unexpected(part, part.offset + part.count - 1, found)
-            visits = (*(row.visit for row in rows), *visits)
-            if len(visits) == count or len(rows) < part.count:
+            visits = (*self._last_of(part, count - len(visits)), *visits)
+            if len(visits) == count:
                 break
         return visits
+
+    def _last_of(self, part: Part, count: int) -> list[Visit]:
+        with as_export_error(part.path):
+            rows = self.file_format.read_last(part.path, count)
+        end = part.offset + part.count
+        first = end - len(rows)
+        if not rows or [row.offset for row in rows] != [*range(first, end)]:
+            raise self._unexpected(part, end - 1, rows[-1] if rows else None)
+        # The last row group of a Parquet file may have a single row.
+        earlier = range(max(part.offset, end - count), first)
+        before = [self._read(part, offset - part.offset, offset) for offset in earlier]
+        return [*before, *(row.visit for row in rows)]
 
     def at(self, offset: int) -> Visit:
         """Read the visit at an offset, which must be less than `count`.

@@ -59,17 +59,19 @@ def test_no_part_is_read_that_is_not_needed(tmp_path: Path) -> None:
     assert caught.value.path == str(paths[0])
 
 
-def test_the_last_visits_of_a_parquet_part_come_from_its_last_row_group(tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", [1, 2, 7, 8, 10, 11, 17, 20])
+def test_the_last_visits_are_read_across_the_row_groups_of_a_part(
+    tmp_path: Path, count: int
+) -> None:
     for offset in (0, 10):
         partition = Partition(tmp_path, "tp-1", find_format("parquet"), 10)
         partition.open()
-        for start, stop in ((0, 6), (6, 10)):
+        for start, stop in ((0, 6), (6, 9), (9, 10)):
             partition.add(VISITS[offset + start : offset + stop])
             partition.flush()
         partition.close()
 
-    assert stored(tmp_path, "parquet").last(8) == tuple(VISITS[16:20])
-    assert stored(tmp_path, "parquet").last(3) == tuple(VISITS[17:20])
+    assert stored(tmp_path, "parquet").last(count) == tuple(VISITS[20 - count : 20])
 
 
 def test_no_parts_have_no_last_visits(tmp_path: Path) -> None:
