@@ -60,9 +60,11 @@ class LivingList:
         self.appended.add(self._add(len(self.visits)))
 
     def insert(self) -> None:
-        self.inserted.add(self._add(self._random.randrange(len(self.visits))))
+        self.inserted.add(self._add(self._random.randint(0, len(self.visits))))
 
     def delete(self) -> None:
+        if not self.visits:
+            return
         place = self._random.randrange(len(self.visits))
         self._log.append((place, self.visits.pop(place), False))
         self.deleted += 1
