@@ -1,5 +1,7 @@
 """Walks that start after a visit that was stored, wherever it stands now."""
 
+from typing import Any
+
 import attrs
 import pytest
 
@@ -97,3 +99,94 @@ async def test_a_place_beyond_the_end_of_a_shorter_list_is_found_again(
     rest = [visit for page in pages for visit in page.items]
     assert rest == server.visits[was - deleted :]
     assert (pages[0].shift, pages[0].offset) == (-deleted, was - deleted)
+
+
+# --- Several visits
+
+
+@pytest.mark.parametrize("kind", ["total_visits", "unique_visits"])
+async def test_one_visit_or_a_list_of_them_or_none_may_be_given(
+    client: DistinctClient, kind: str
+) -> None:
+    visits = make_visits(3)
+    many = getattr(client, kind)
+
+    assert many("tp-1", offset=9, after=visits[2]).after == (visits[2],)
+    assert many("tp-1", offset=9, after=visits).after == tuple(visits)
+    assert many("tp-1", offset=9, after=tuple(visits)).after == tuple(visits)
+    assert many("tp-1", offset=9, after=None).after == many("tp-1", offset=9, after=[]).after == ()
+    assert many("tp-1").after == many("tp-1", after=[]).after == ()
+
+
+@pytest.mark.parametrize("kind", ["total_visits", "unique_visits"])
+@pytest.mark.parametrize(
+    ("after", "problem"),
+    [
+        ("user-1", "after must be a visit or a list of visits, got str"),
+        (7, "after must be a visit or a list of visits, got int"),
+        ([Visit("user-1", START), None], "after must be a visit .*, got NoneType"),
+        ({Visit("user-1", START)}, "after must be a visit or a list of visits, got set"),
+        (Visit("user-1", START.replace(tzinfo=None)), "after must have timestamps with a zone"),
+        (
+            [Visit("user-1", START), Visit("user-1", START.replace(tzinfo=None))],
+            "after must have timestamps with a zone",
+        ),
+    ],
+)
+def test_anything_but_visits_with_a_zone_is_refused(kind: str, after: Any, problem: str) -> None:
+    client = DistinctClient("key")
+
+    with pytest.raises(ConfigurationError, match=f"^{problem}") as caught:
+        getattr(client, kind)("tp-1", offset=9, after=after)
+
+    assert "user-1" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("known", "page_size", "early"), [(2, 20, 1), (3, 20, 3), (9, 20, 3)])
+async def test_a_walk_after_three_visits_or_more_starts_three_early(
+    fake: FakeDistinct, client: DistinctClient, known: int, page_size: int, early: int
+) -> None:
+    fake.add_touchpoint("tp-1", visits=make_visits(90))
+    visits = fake.visits("tp-1")
+
+    pager = client.total_visits(
+        "tp-1", offset=40, after=visits[40 - known : 40], page_size=page_size
+    )
+
+    assert await pager.collect() == visits[40:]
+    starts = [int(request.parameters["offset"]) for request in fake.requests]
+    assert starts == [*range(40 - early, 89, page_size - 1)]
+
+
+async def test_small_pages_share_one_visit_though_more_are_known() -> None:
+    server = ListServer(make_visits(60))
+
+    pager = server.pager(offset=40, after=server.visits[32:40], page_size=7)
+
+    assert await pager.collect() == server.visits[40:]
+    assert [offset for offset, _ in server.requests] == [39, 45, 51, 57]
+
+
+async def test_pages_of_a_list_with_identical_neighbours_share_three_visits() -> None:
+    visits = make_visits(300)
+    visits[11] = visits[10]
+    server = ListServer(visits)
+
+    assert await server.pager(page_size=50, prefetch=1).collect() == visits
+    assert [offset for offset, _ in server.requests] == [0, 47, 94, 141, 188, 235, 282]
+
+
+@pytest.mark.parametrize("total", [None, 90])
+async def test_a_deleted_visit_is_passed_if_those_before_it_prove_the_place(
+    total: int | None,
+) -> None:
+    server = ListServer(make_visits(90))
+    known = server.visits[32:40]
+    rest = server.visits[40:]
+    del server.visits[39]
+
+    pager = server.pager(offset=40, after=known, total=total, page_size=20)
+    pages = [page async for page in pager.pages()]
+
+    assert [visit for page in pages for visit in page.items] == rest
+    assert (pages[0].offset, pages[0].shift) == (39, -1)

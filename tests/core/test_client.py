@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 from collections.abc import Callable
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
@@ -34,7 +35,7 @@ from distinct_async import (
 )
 from distinct_async.testing import FakeClock, FakeDistinct, FakeRequest
 from tests.support.helpers import drain_walk, eventually, free_slots_on_fake, is_idle, spin
-from tests.support.list_server import page_offsets
+from tests.support.list_server import make_visits, page_offsets
 
 START = datetime(2024, 1, 1, 10, tzinfo=UTC)
 TOTAL = 100_003
@@ -174,9 +175,10 @@ async def test_a_walk_delivers_every_visit_once_and_in_order(
     async with FakeDistinct.synthetic(touchpoints=1, visits=TOTAL) as fake, fake.client() as client:
         expected = fake.visits("tp-1")
         assert len(expected) == TOTAL
-        # Each page but the first starts one visit early; with pages of one, it asks for two.
+        # Each page but the first starts one visit early; with pages of one, it asks for two. Of
+        # those, the last one is full, so the end is read again.
         pages = page_offsets(TOTAL - offset, max(2, page_size or 50))
-        requests = len(pages) + (page_size == 1)
+        requests = len(pages) + 2 * (page_size == 1)
         pager = client.total_visits("tp-1", offset=offset, page_size=page_size, prefetch=prefetch)
         await check_walk(pager, expected[offset:], fake, requests)
 
@@ -263,6 +265,50 @@ async def test_an_ignored_offset_is_detected_though_the_page_claims_the_right_on
         name="total visits of 'tp-1'",
     )
     assert items == small[:50]
+
+
+@pytest.mark.parametrize(
+    ("count", "offsets"), [(49, [0]), (50, [0, 49]), (51, [0, 49]), (99, [0, 49, 98])]
+)
+async def test_only_a_full_page_at_the_end_is_followed_by_one_more_request(
+    fake: FakeDistinct, client: DistinctClient, count: int, offsets: list[int]
+) -> None:
+    fake.add_touchpoint("tp-2", visits=make_visits(count))
+
+    assert await client.total_visits("tp-2").collect() == fake.visits("tp-2")
+    assert [int(request.parameters["offset"]) for request in fake.requests] == offsets
+
+
+async def test_a_total_that_is_one_too_low_after_full_pages_loses_no_visit(
+    fake: FakeDistinct, client: DistinctClient
+) -> None:
+    fake.add_touchpoint("tp-2", visits=make_visits(100))
+
+    def count_late(offset: int, touchpoint: dict[str, Any]) -> None:
+        touchpoint["totalVisits"] -= offset < 98
+
+    change_pages(fake, count_late)
+
+    pages = [page async for page in client.total_visits("tp-2").pages()]
+
+    assert [page.total for page in pages] == [99, 99, 100]
+    assert [visit for page in pages for visit in page.items] == fake.visits("tp-2")
+
+
+async def test_the_log_of_a_shift_escapes_the_id_of_the_touchpoint(
+    fake: FakeDistinct, client: DistinctClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = "tp\r\nWARNING all is well"
+    visits = make_visits(90)
+    fake.add_touchpoint(name, visits=visits)
+
+    pager = client.total_visits(name, offset=40, after=visits[38])
+
+    assert await pager.collect() == visits[39:]
+    (record,) = (record for record in caplog.records if record.levelno == logging.WARNING)
+    message = record.getMessage()
+    assert message.startswith(f"the list of total visits of {name!a} has shifted by -1 before ")
+    assert message.isprintable()
 
 
 async def test_pages_that_end_before_the_total_raise_incomplete_list(

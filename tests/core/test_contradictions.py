@@ -287,3 +287,32 @@ async def test_a_walk_that_reaches_its_limit_does_not_check_the_total() -> None:
     server = ListServer(make_visits(3), change=lambda _, page: attrs.evolve(page, total=2))
 
     assert await server.pager(limit=3).collect() == server.visits
+
+
+# --- Insertions that outrun the walk
+
+
+@pytest.mark.parametrize(("insertions", "lost"), [(63, False), (64, True), (1_000, True)])
+async def test_a_walk_that_is_outrun_by_insertions_ends_after_64_pages_without_anything_new(
+    insertions: int, lost: bool
+) -> None:
+    server = ListServer(make_visits(30))
+    delivered = [*server.visits]
+
+    def change(_: int, page: VisitPage) -> VisitPage:
+        number = len(server.requests)
+        if number <= insertions:
+            # The last delivered visit is the last one of the next page.
+            server.visits[:0] = [Visit(f"new-{number}-{i}", START) for i in range(9)]
+        return page
+
+    server.change = change
+
+    items, error = await drain_walk(server.pager(page_size=10, prefetch=1))
+
+    if lost:
+        assert isinstance(error, ListChangedError)
+        assert (error.next_offset, error.resume_point, error.touchpoint_id) == (None, None, "tp-1")
+        assert (items, len(server.requests)) == (delivered[:10], 65)
+    else:
+        assert (items, error) == (delivered, None)

@@ -166,6 +166,8 @@ def test_a_part_of_a_page_keeps_everything_but_the_items_left_out(
     whole = attrs.evolve(page(10, 0, 20), items=visits)
     part = attrs.evolve(whole, items=visits[start:end], offset=10 + start, shift=shift)
     assert whole.part(start, end, shift=shift) == part
+    # Walks deliver most pages as they are.
+    assert (whole.part(start, end, shift=shift) is whole) is (part == whole)
 
     summaries = tuple(attrs.evolve(SUMMARY, id=f"tp-{number}") for number in range(3))
     listed = TouchpointPage(20, summaries, 10)

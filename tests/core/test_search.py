@@ -183,3 +183,63 @@ async def test_the_last_page_again_from_any_offset_is_a_repeated_page() -> None:
     assert isinstance(outcome, RepeatedPageError)
     assert (outcome.requested, outcome.returned) == (3, 0)
     assert len(offsets) == 1
+
+
+@pytest.mark.parametrize(
+    ("delivered", "found"), [("abcdefgh", True), ("abcddfgh", False), ("abcdefgx", False)]
+)
+async def test_the_page_seen_is_believed_in_the_end_if_it_fits_and_no_items_were_alike(
+    delivered: str, found: bool
+) -> None:
+    """The total has shrunk, so there was a doubt; nothing else shows the place."""
+    seen = letters(7, "hijk", 25)
+
+    outcome, offsets = await search(
+        place_at(delivered), lambda offset: letters(offset, "0123", 25), seen=seen
+    )
+
+    assert len(offsets) > 1
+    if found:
+        assert isinstance(outcome, Found)
+        assert (outcome.page, outcome.cut) == (seen, 1)
+    else:
+        assert isinstance(outcome, ListChangedError)
+
+
+@pytest.mark.parametrize(
+    ("delivered", "now", "found"),
+    [
+        # Every cut of a list of one item is as good as the next, so the expected one is taken.
+        ("aaaa", "aaaaaa", 4),
+        ("abab", "ababab", 4),
+        # The expected one is not among those that fit.
+        ("abab", "xababab", None),
+    ],
+)
+async def test_of_several_places_the_expected_one_is_believed_in_the_end(
+    delivered: str, now: str, found: int | None
+) -> None:
+    outcome, offsets = await search(place_at(delivered), serve(now, 16), seen=None, size=16)
+
+    assert offsets[0] == 0
+    if found is None:
+        assert isinstance(outcome, ListChangedError)
+    else:
+        assert isinstance(outcome, Found)
+        assert (outcome.page.offset, "".join(outcome.page.items)) == (0, now)
+        assert outcome.cut == found
+
+
+async def test_an_item_that_any_page_shows_is_not_deleted() -> None:
+    """One replica has a new item before the last delivered one, and another lacks that."""
+    seen = letters(7, "0hijk", 27)
+    lacking, complete = "abcdefg" + LETTERS[8:], "abcdefg0h" + LETTERS[8:]
+
+    def answer(offset: int) -> LetterPage:
+        return serve(lacking if offset == 2 else complete, 8)(offset)
+
+    outcome, offsets = await search(place_at("abcdefgh"), answer, seen=seen, size=8)
+
+    assert isinstance(outcome, Found)
+    assert outcome.page.items[outcome.cut - 1] == "h"
+    assert offsets == [2, 9]
