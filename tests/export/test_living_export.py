@@ -288,7 +288,7 @@ async def test_a_change_during_a_run_is_no_hole_in_it_or_later(
     living.lists["tp-1"] = list(original)
     change_at(living, number, change)
     failure = await failure_of(client, folder, prefetch=prefetch)
-    for _ in range(3):
+    for _ in range(2):
         assert not list(folder.rglob(".*"))
         if failure is None:
             assert is_exported(living, folder)
