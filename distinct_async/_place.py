@@ -177,6 +177,7 @@ class Place(Generic[P]):
             keys,
             expected=expected,
             growth=self.growth(page),
+            begins=page.offset == 0,
             ends=page.offset + len(keys) >= page.total,
             certain=certain,
         )
@@ -184,6 +185,7 @@ class Place(Generic[P]):
     def note_total(self, total: int) -> None:
         """Remember a total, so that the list is not taken to end before it without another look."""
         self._peak = max(self._peak, total)
+        self._totals.append(total)
 
     def is_last(self, item: Any) -> bool:
         """Return whether an item is the last delivered one."""
@@ -275,7 +277,6 @@ class Place(Generic[P]):
         self.moves = 0 if delivered or not shifted else self.moves + 1
         self.total, self._total_known = page.total, True
         self.note_total(page.total)
-        self._totals.append(page.total)
 
     def _extend_tail(self, page: P, delivered: P, end: int, *, refresh: bool) -> None:
         self._last_page = page

@@ -59,6 +59,7 @@ def cut_anywhere(
     *,
     expected: int,
     growth: int,
+    begins: bool = False,
     ends: bool = False,
     certain: bool = True,
 ) -> int | None:
@@ -69,6 +70,7 @@ def cut_anywhere(
         items: The page.
         expected: The cut on a list that stands still; it may lie outside the page.
         growth: By how much the total has grown since the page before.
+        begins: Whether the list begins with the page.
         ends: Whether the list ends with the page.
         certain: Whether to return None if identical items allow several cuts, one of which is the
             expected one.
@@ -79,8 +81,10 @@ def cut_anywhere(
         moved = cut - expected
         if moved == growth:
             return 1
+        if not moved or begins:
+            return min(few, len(tail))
         explained = min(abs(moved), abs(moved - growth)) < _ENOUGH
-        return min(few if explained else max(_ENOUGH, cut // 2), len(tail))
+        return min(_ENOUGH if explained else max(_ENOUGH, cut // 2), len(tail))
 
     runs = _runs(tail, items)
     exact = [cut for cut in runs if runs[cut] == min(cut, len(tail))]

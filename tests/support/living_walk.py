@@ -22,7 +22,7 @@ from tests.support.living_judge import GOOD, Record, Verdict
 from tests.support.living_list import LivingList, visits_of
 
 # Requests that finding the place again, or reading the end again, may cost at most.
-_PATIENCE = 30
+_PATIENCE = 60
 _RESUMES = 3
 
 
