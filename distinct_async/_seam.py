@@ -28,7 +28,8 @@ def cut_at_seam(tail: Keys, items: Keys, *, expected: int, growth: int, still: b
     """
     if is_shared(tail, items, expected):
         return expected if still or not _is_repetitive(tail, items, expected) else None
-    cut = cut_anywhere(tail, items, expected=expected, growth=growth)
+    # That the page was requested here is evidence, too, so two items prove an insertion.
+    cut = cut_anywhere(tail, items, expected=expected, growth=growth, begins=True)
     # Insertions alone never shift the list by more than the total has grown.
     return cut if cut is not None and 0 < cut - expected <= growth else None
 
