@@ -187,6 +187,15 @@ class Place(Generic[P]):
         self._peak = max(self._peak, total)
         self._totals.append(total)
 
+    @property
+    def may_skip(self) -> bool:
+        """Whether the last item before the place may have been deleted.
+
+        Not the last item that the caller expects before an offset: then nothing would show that the
+        items before it are still those that the caller has.
+        """
+        return self._total_known
+
     def is_last(self, item: Any) -> bool:
         """Return whether an item is the last delivered one."""
         return self.keys((item,)) == self._latest[-1:]
@@ -219,7 +228,10 @@ class Place(Generic[P]):
         """
         if searched or self._missing:
             cut = self._pass_missing(page, cut)
-        shift = cut - (self.reached - page.offset)
+        shift, carried = cut - (self.reached - page.offset), 0
+        if not shift and searched:
+            # As many were inserted as deleted. Report both, because the list did change.
+            shift, carried = -len(self._missing), len(self._missing)
         if shift:
             self._note_shift(shift)
         end = min(len(page.items), cut + self.left)
@@ -230,7 +242,7 @@ class Place(Generic[P]):
         if not delivered.items and self._started and not self._shift:
             return None
         self._started = True
-        self._shift = 0
+        self._shift = carried
         return delivered
 
     def is_over(self) -> bool | IncompleteListError:

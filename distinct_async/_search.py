@@ -122,7 +122,9 @@ class Search(Generic[P]):
             return None
         if not (cut and place.is_last(part.items[cut - 1])):
             # The last delivered item seems to be deleted.
-            if any(place.is_last(item) for known in self._parts for item in known.items):
+            if not place.may_skip or any(
+                place.is_last(item) for known in self._parts for item in known.items
+            ):
                 return None
             if self._confirmations and len(part.items) == cut >= part.total - part.offset:
                 # The server may be a replica that has not caught up.

@@ -160,7 +160,8 @@ class Walk(Generic[P]):
             return
         if self._place.moves >= _MOVES:
             self._fail(place_lost(), placed=False)
-        self._keep_useful_ranges()
+        if self._place.reached != pending.end or self._place.idle:
+            self._keep_useful_ranges()
         self._window = min(self._window * 2, self._prefetch)
         self._plan()
 

@@ -176,17 +176,27 @@ async def test_pages_of_a_list_with_identical_neighbours_share_three_visits() ->
     assert [offset for offset, _ in server.requests] == [0, 47, 94, 141, 188, 235, 282]
 
 
-@pytest.mark.parametrize("total", [None, 90])
-async def test_a_deleted_visit_is_passed_if_those_before_it_prove_the_place(
-    total: int | None,
-) -> None:
+async def test_a_walk_that_is_resumed_passes_a_deleted_visit() -> None:
     server = ListServer(make_visits(90))
     known = server.visits[32:40]
     rest = server.visits[40:]
     del server.visits[39]
 
-    pager = server.pager(offset=40, after=known, total=total, page_size=20)
+    pager = server.pager(offset=40, after=known, total=90, page_size=20)
     pages = [page async for page in pager.pages()]
 
     assert [visit for page in pages for visit in page.items] == rest
     assert (pages[0].offset, pages[0].shift) == (39, -1)
+
+
+@pytest.mark.parametrize("inserted", [0, 1])
+async def test_an_expected_visit_that_was_deleted_is_an_error(inserted: int) -> None:
+    server = ListServer(make_visits(90))
+    known = server.visits[32:40]
+    del server.visits[39]
+    # With a visit inserted, the others are where they were, but those before them are not.
+    server.visits[:0] = [Visit("new", START)] * inserted
+
+    pager = server.pager(offset=40, after=known, page_size=20)
+    with pytest.raises(ListChangedError):
+        await pager.collect()

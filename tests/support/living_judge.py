@@ -54,19 +54,20 @@ class Answer:
 
 @attrs.frozen
 class Verdict:
-    """What a walk did wrong: visits it lost or repeated, and how many came out of order."""
+    """What a walk did wrong: the visits it lost, repeated, or delivered out of order."""
 
     lost: tuple[Visit, ...] = ()
     repeated: tuple[Visit, ...] = ()
-    disordered: int = 0
+    disordered: tuple[Visit, ...] = ()
 
     def without(self, visits: Iterable[Visit]) -> "Verdict":
         """Return the verdict on all visits but these."""
         spared = set(visits)
-        return attrs.evolve(
-            self,
-            lost=tuple(visit for visit in self.lost if visit not in spared),
-            repeated=tuple(visit for visit in self.repeated if visit not in spared),
+        return Verdict(
+            *(
+                tuple(visit for visit in part if visit not in spared)
+                for part in (self.lost, self.repeated, self.disordered)
+            )
         )
 
 
@@ -108,13 +109,13 @@ class Record:
         """Return the entries that were delivered, matched in the list's order."""
         return [self.living.order[place] for place in self._places_of(delivered)[0]]
 
-    def _places_of(self, delivered: Sequence[Visit]) -> tuple[list[int], int]:
-        """Return the place of each visit in the list's order, and how many go backwards."""
+    def _places_of(self, delivered: Sequence[Visit]) -> tuple[list[int], tuple[Visit, ...]]:
+        """Return the place of each visit in the list's order, and those that go backwards."""
         places = defaultdict[Visit, list[int]](list)
         for place, entry in enumerate(self.living.order):
             places[entry.visit].append(place)
         found: list[int] = []
-        disordered, last = 0, -1
+        disordered, last = list[Visit](), -1
         for visit in delivered:
             among = places[visit]
             next_place = bisect_right(among, last)
@@ -122,8 +123,8 @@ class Record:
                 last = among[next_place]
                 found.append(last)
             elif not among or self._were_together(among[-1], [p for p in found if p > among[-1]]):
-                disordered += 1
-        return found, disordered
+                disordered.append(visit)
+        return found, tuple(disordered)
 
     def _were_together(self, place: int, others: list[int]) -> bool:
         """Return whether an answer's version of the list held an entry and any of some others.

@@ -138,7 +138,8 @@ class Progress:
         if any(change.kind == "reorder" for change in self.living.changes[first:]):
             return GOOD
         verdict = record.judge(self.delivered, complete=complete and not full)
-        return verdict.without(doubles)
+        changed = len({answer.version for answer in record.answers}) > 1
+        return verdict.without(doubles if changed else ())
 
     @property
     def must_go_on(self) -> bool:
