@@ -82,6 +82,8 @@ class Place(Generic[P]):
         self._extra = 0
         self._missing: Keys = ()
         self._peak: int = 0
+        # The largest total since the last accepted page, in the list as it is after any shift.
+        self._noted: int = 0
         self._totals: deque[int] = deque(maxlen=PATIENCE)
 
     @property
@@ -184,7 +186,7 @@ class Place(Generic[P]):
 
     def note_total(self, total: int) -> None:
         """Remember a total, so that the list is not taken to end before it without another look."""
-        self._peak = max(self._peak, total)
+        self._noted = max(self._noted, total)
         self._totals.append(total)
 
     @property
@@ -289,6 +291,7 @@ class Place(Generic[P]):
         self.moves = 0 if delivered or not shifted else self.moves + 1
         self.total, self._total_known = page.total, True
         self.note_total(page.total)
+        self._peak, self._noted = max(self._peak, self._noted), 0
 
     def _extend_tail(self, page: P, delivered: P, end: int, *, refresh: bool) -> None:
         self._last_page = page

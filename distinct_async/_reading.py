@@ -112,7 +112,8 @@ class Reader(Generic[P]):
         # first, since the list may shift before the shared item is read again.
         added = await self._fetch(start, start, start + 1)
         if isinstance(added, DistinctError):
-            return page if is_beyond_the_end(added) else added
+            ended = is_beyond_the_end(added) or isinstance(added, RepeatedPageError)
+            return page if ended else added
         page_again = await self._fetch(offset, offset, start)
         if isinstance(page_again, DistinctError):
             return page_again
