@@ -73,6 +73,7 @@ class Search(Generic[P]):
         self._probes = deque(probe_offsets(place.reached, size, self._growth))
         self._tried: set[int] = set()
         self._parts: list[P] = [seen] if seen else []
+        self._shown = False
         self._confirmations = _CONFIRMATIONS
 
     async def run(self) -> Found[P] | DistinctError:
@@ -93,9 +94,8 @@ class Search(Generic[P]):
                 self._last = offset - 1
             else:
                 return page
-        if len(misses) == len(self._tried) > 0:
-            return misses[-1]
-        return self._guess() or place_lost()
+        # Refusals may have hidden the place.
+        return self._guess() or (misses[-1] if misses else place_lost())
 
     def _guess(self) -> Found[P] | None:
         """Return the place if it is only in doubt, and may be where it was."""
@@ -115,6 +115,8 @@ class Search(Generic[P]):
         if not page.items:
             self._last = page.offset - 1
         place.note_total(page.total)
+        # Unlike the page that did not fit, this one is new enough to refute a deletion.
+        self._shown = self._shown or any(map(place.is_last, page.items))
         part = self._join(page)
         cut = place.find_cut(part)
         if cut is None:
@@ -122,9 +124,7 @@ class Search(Generic[P]):
             return None
         if not (cut and place.is_last(part.items[cut - 1])):
             # The last delivered item seems to be deleted.
-            if not place.may_skip or any(
-                place.is_last(item) for known in self._parts for item in known.items
-            ):
+            if self._shown or not place.may_skip:
                 return None
             if self._confirmations and len(part.items) == cut >= part.total - part.offset:
                 # The server may be a replica that has not caught up.

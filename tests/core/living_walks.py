@@ -121,7 +121,8 @@ class LivingWalks(RuleBasedStateMachine):
             self.living.reorder(how, place)
 
     def _double(self, index: int) -> None:
-        if self.living.entries:
+        # Totals that contradict the pages hide which of several identical visits was read.
+        if self.living.entries and not any(self.living.jitter):
             index = min(index, len(self.living.entries) - 1)
             self.doubles.append(self.living.entries[index].visit)
             self.living.double(index)

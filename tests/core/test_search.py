@@ -228,18 +228,3 @@ async def test_of_several_places_the_expected_one_is_believed_in_the_end(
         assert isinstance(outcome, Found)
         assert (outcome.page.offset, "".join(outcome.page.items)) == (0, now)
         assert outcome.cut == found
-
-
-async def test_an_item_that_any_page_shows_is_not_deleted() -> None:
-    """One replica has a new item before the last delivered one, and another lacks that."""
-    seen = letters(7, "0hijk", 27)
-    lacking, complete = "abcdefg" + LETTERS[8:], "abcdefg0h" + LETTERS[8:]
-
-    def answer(offset: int) -> LetterPage:
-        return serve(lacking if offset == 2 else complete, 8)(offset)
-
-    outcome, offsets = await search(place_at("abcdefgh"), answer, seen=seen, size=8)
-
-    assert isinstance(outcome, Found)
-    assert outcome.page.items[outcome.cut - 1] == "h"
-    assert offsets == [2, 9]
