@@ -74,7 +74,6 @@ class Place(Generic[P]):
         self._latest: Keys = self.keys(after)
         self._last_page: P | None = None
         self.delivered = 0
-        self._shift = 0
         self._started = False
         self._doubts = _DOUBTS
         self._changed = False
@@ -220,32 +219,34 @@ class Place(Generic[P]):
         """The offset of the last accepted page."""
         return self.reached if self._last_page is None else self._last_page.offset
 
-    def accept(self, page: P, cut: int, *, searched: bool = False) -> P | None:
-        """Go on to the end of a page; return what to deliver of it, or None.
+    def accept(self, page: P, cut: int, *, searched: bool = False) -> list[P]:
+        """Go on to the end of a page; return what to deliver of it.
 
         Args:
             page: The page.
             cut: How many of its first items stand before the place.
             searched: Whether the place was found by a search.
         """
+        pages: list[P] = []
         if searched or self._missing:
             cut = self._pass_missing(page, cut)
-        shift, carried = cut - (self.reached - page.offset), 0
-        if not shift and searched:
+        shift = cut - (self.reached - page.offset)
+        if searched and self._missing and not shift:
             # As many were inserted as deleted. Report both, because the list did change.
-            shift, carried = -len(self._missing), len(self._missing)
+            shift = len(self._missing)
+            self._note_shift(-shift)
+            pages.append(page.part(cut - shift, cut - shift, shift=-shift))
         if shift:
             self._note_shift(shift)
         end = min(len(page.items), cut + self.left)
-        delivered = page.part(cut, end, shift=self._shift)
+        delivered = page.part(cut, end, shift=shift)
         self._extend_tail(page, delivered, end, refresh=shift != 0)
         self._count(page, end, len(delivered.items), shifted=shift != 0)
         # The first page is delivered even if it is empty, because it carries the total.
-        if not delivered.items and self._started and not self._shift:
-            return None
+        if delivered.items or shift or not self._started:
+            pages.append(delivered)
         self._started = True
-        self._shift = carried
-        return delivered
+        return pages
 
     def is_over(self) -> bool | IncompleteListError:
         """Return whether the list ends here; False if its end must be read again.
@@ -270,7 +271,6 @@ class Place(Generic[P]):
         return IncompleteListError(self.total, self.reached) if len({*totals}) == 1 else True
 
     def _note_shift(self, shift: int) -> None:
-        self._shift += shift
         self._changed = True
         # Totals from before a deletion say nothing about the list as it is now.
         self._peak += min(0, shift)

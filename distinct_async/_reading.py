@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Final, Generic
+from typing import Any, Final, Generic, TypeGuard
 
 import attrs
 
@@ -85,7 +85,9 @@ class Reader(Generic[P]):
         pages: list[P] = []
         offset = start - overlap
         while True:
-            page = await self._fetch_shared(offset, start, stop, may_be_single=again or bool(pages))
+            page = await self._fetch(offset, start, stop)
+            if self._is_single(page, start) and (self.stride == 1 or again or pages):
+                page = await self._add_next(page, start)
             if isinstance(page, DistinctError):
                 return Run(pages, page)
             pages.append(page)
@@ -96,20 +98,19 @@ class Reader(Generic[P]):
 
     async def probe(self, offset: int) -> P | DistinctError:
         """Fetch one page of at least two items."""
-        return await self._fetch_shared(offset, offset + 1, sys.maxsize, may_be_single=True)
+        page = await self._fetch(offset, offset + 1, sys.maxsize)
+        return await self._add_next(page, offset + 1) if self._is_single(page, offset + 1) else page
 
-    async def _fetch_shared(
-        self, offset: int, start: int, stop: int, *, may_be_single: bool
-    ) -> P | DistinctError:
-        """Fetch a page that shares its first items, up to `start`, with the page before."""
-        page = await self._fetch(offset, start, stop)
-        if isinstance(page, DistinctError) or offset == start:
-            return page
-        single = len(page.items) == 1 and start < page.total
-        if not single or (self.stride != 1 and not may_be_single):
-            return page
-        # The server returns single items, which leave no room for a shared one. Read the next item
-        # first, since the list may shift before the shared item is read again.
+    def _is_single(self, page: P | DistinctError, start: int) -> TypeGuard[P]:
+        """Return whether a page has only the item before `start`, although the list goes on."""
+        if isinstance(page, DistinctError) or len(page.items) != 1:
+            return False
+        return page.offset < start < page.total
+
+    async def _add_next(self, page: P, start: int) -> P | DistinctError:
+        """Read the item at `start` after a page that left no room for it."""
+        offset = page.offset
+        # Read the next item first, since the list may shift before the shared item is read again.
         added = await self._fetch(start, start, start + 1)
         if isinstance(added, DistinctError):
             ended = is_beyond_the_end(added) or isinstance(added, RepeatedPageError)

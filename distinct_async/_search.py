@@ -75,6 +75,8 @@ class Search(Generic[P]):
         self._parts: list[P] = [seen] if seen else []
         self._shown = False
         self._confirmations = _CONFIRMATIONS
+        if seen is not None:
+            place.note_total(seen.total)
 
     async def run(self) -> Found[P] | DistinctError:
         """Return where the place is, or why it cannot be found."""

@@ -155,7 +155,7 @@ class Walk(Generic[P]):
             # The list has shifted, so the offset that the walk had reached means nothing now.
             self._fail(outcome, placed=False)
         elif isinstance(outcome, Found):
-            self._deliver(self._place.accept(outcome.page, outcome.cut, searched=True))
+            self._ready.extend(self._place.accept(outcome.page, outcome.cut, searched=True))
         elif not self._accept_run(pending, outcome):
             return
         if self._place.moves >= _MOVES:
@@ -172,7 +172,7 @@ class Walk(Generic[P]):
             if cut is None:
                 self._find_place(pending, page)
                 return False
-            self._deliver(self._place.accept(page, cut))
+            self._ready.extend(self._place.accept(page, cut))
             pending.accepted += 1
         if run.error is None:
             return True
@@ -182,10 +182,6 @@ class Walk(Generic[P]):
             return False
         self._fail(run.error)
         return True
-
-    def _deliver(self, page: P | None) -> None:
-        if page is not None:
-            self._ready.append(page)
 
     def _fail(self, error: DistinctError, *, placed: bool = True) -> None:
         if not isinstance(error, ListChangedError):

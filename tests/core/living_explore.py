@@ -1,7 +1,8 @@
 """Run the machines of `test_living_lists` for many steps, with new examples each time.
 
 ``python -m tests.core.living_explore [STEPS] [SEED]`` prints a line per machine with its steps,
-seeds and outcomes. A failure ends it, with the smallest example that Hypothesis finds.
+seeds and outcomes. A failure ends it, with its example, which is not shrunk: that takes longer than
+finding another.
 """
 
 import logging
@@ -23,6 +24,8 @@ SETTINGS = hypothesis.settings(
     stateful_step_count=50,
     deadline=None,
     database=None,
+    phases=[hypothesis.Phase.generate],
+    report_multiple_bugs=False,
     suppress_health_check=[
         hypothesis.HealthCheck.too_slow,
         hypothesis.HealthCheck.data_too_large,

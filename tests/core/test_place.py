@@ -48,7 +48,9 @@ def take(place: Place[LetterPage], page: LetterPage, *, doubt: bool = True) -> L
     """Accept a page that fits, and return what is delivered of it."""
     cut = place.cut(page, located=False, doubt=doubt)
     assert cut is not None
-    return place.accept(page, cut)
+    delivered = place.accept(page, cut)
+    assert len(delivered) <= 1
+    return delivered[0] if delivered else None
 
 
 ABC = letters(0, "abc")
@@ -61,7 +63,7 @@ def test_the_first_page_is_delivered_as_it_is() -> None:
     place = make_place()
 
     assert (place.is_known, place.cut(ABC, located=False, doubt=True)) == (False, 0)
-    assert place.accept(ABC, 0) == ABC
+    assert place.accept(ABC, 0) == [ABC]
     assert (place.reached, place.delivered, place.total, place.idle) == (3, 3, 26, 0)
     assert place.is_known
 
@@ -326,7 +328,7 @@ def test_the_page_after_a_shift_carries_it(
 ) -> None:
     place = place_after(ABC)
 
-    assert place.accept(page, cut) == delivered
+    assert place.accept(page, cut) == [delivered]
     assert place.reached == delivered.offset + len(delivered.items)
 
 
@@ -358,7 +360,7 @@ def test_items_that_return_after_they_were_missing_are_not_delivered_again() -> 
 
     fewer = letters(0, "abcd", total=4)
 
-    assert place.accept(fewer, 4, searched=True) == letters(4, "", total=4, shift=-2)
+    assert place.accept(fewer, 4, searched=True) == [letters(4, "", total=4, shift=-2)]
     assert take(place, letters(3, "defgh", total=8)) == letters(6, "gh", total=8, shift=2)
 
 
@@ -368,6 +370,27 @@ def test_items_that_stay_missing_are_deleted() -> None:
 
     assert take(place, letters(3, "dgh", total=6)) == letters(4, "gh", total=6)
     assert take(place, letters(5, "hef", total=8)) == letters(6, "ef", total=8)
+
+
+def test_a_deletion_that_insertions_make_up_for_is_reported_as_both() -> None:
+    place = place_after(letters(0, "abcdef", total=20))
+
+    pages = place.accept(letters(3, "cdexgh", total=20), 3, searched=True)
+
+    assert pages == [
+        letters(5, "", total=20, shift=-1),
+        letters(6, "xgh", total=20, shift=1),
+    ]
+
+
+def test_the_total_of_a_page_that_did_not_fit_is_not_forgotten() -> None:
+    place = place_after(letters(0, "abcd", total=5))
+    seen, found = letters(3, "bcd", total=7), letters(3, "bcd", total=6)
+
+    place.note_total(seen.total)
+    place.accept(found, 3, searched=True)
+
+    assert place.is_over() is False
 
 
 # --- The end

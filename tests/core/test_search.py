@@ -18,7 +18,7 @@ from tests.support.list_server import LetterPage, letters
 Answer = Callable[[int], LetterPage | DistinctError]
 
 
-def place_at(items: str) -> Place[LetterPage]:
+def place_at(items: str, total: int = 26) -> Place[LetterPage]:
     """Return the place after a first page with these items."""
     place: Place[LetterPage] = Place(
         offset=0,
@@ -29,7 +29,7 @@ def place_at(items: str) -> Place[LetterPage]:
         name="letters",
         total=None,
     )
-    place.accept(letters(0, items), 0)
+    place.accept(letters(0, items, total), 0)
     return place
 
 
@@ -228,3 +228,19 @@ async def test_of_several_places_the_expected_one_is_believed_in_the_end(
         assert isinstance(outcome, Found)
         assert (outcome.page.offset, "".join(outcome.page.items)) == (0, now)
         assert outcome.cut == found
+
+
+async def test_the_total_of_the_page_that_did_not_fit_keeps_the_list_from_ending_too_soon() -> None:
+    """Another replica says that the list ends where the place was found."""
+    place = place_at("abcd", total=5)
+
+    found, _ = await search(
+        place,
+        lambda offset: letters(offset, "xabcd"[offset : offset + 4], total=5),
+        seen=letters(3, "", total=6),
+    )
+    assert isinstance(found, Found)
+    place.accept(found.page, found.cut, searched=True)
+
+    assert place.reached == place.total == 5
+    assert place.is_over() is False

@@ -253,6 +253,9 @@ class Record:
         gone = len(context) - len(left)
         if not self.jitters and len({change.kind for change in changes}) <= 1:
             return len(left) > gone
+        if self.jitters and left and context[-1] not in places and left[-1] == len(places) - 1:
+            # No total shows that the list ends where it does.
+            return False
         run = next((n for n in range(1, len(left)) if left[-n - 1] != left[-n] - 1), len(left))
         return run >= 2 * gone + 2
 
