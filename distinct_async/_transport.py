@@ -119,7 +119,8 @@ class Transport:
         http = self._open_session()
         response = await http.get(
             self._url(path, query),
-            headers=self._headers,
+            # The created session adds them to every request, which is faster.
+            headers=None if settings.session is None else self._headers,
             # aiohttp would send the key along to the redirect's target.
             allow_redirects=False,
             timeout=self._http_timeout,
@@ -155,6 +156,7 @@ class Transport:
         if self._http is None:
             self._http = self._settings.session or aiohttp.ClientSession(
                 connector=Connector(limit=self._settings.limits.concurrency),
+                headers=self._headers,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trace_configs=list(self._settings.trace_configs),
                 trust_env=False,
