@@ -332,6 +332,16 @@ async def test_a_body_that_is_too_long_is_refused(
             await fetch_total(client)
 
 
+async def test_a_short_body_that_arrives_with_its_head_is_refused_if_too_long(
+    fake: FakeDistinct, clock: FakeClock
+) -> None:
+    fake.intercept = answer_with(lambda: web.Response(body=b"1234567890"))
+
+    async with fake.client(limits=Limits(max_body_bytes=9), runtime=clock.runtime) as client:
+        with pytest.raises(TransportError, match="longer than 9 bytes"):
+            await fetch_total(client)
+
+
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
 async def test_compressed_bodies_are_read(
     fake: FakeDistinct, client: DistinctClient, example: Example, encoding: str
