@@ -5,12 +5,12 @@ what was expected.
 """
 
 import math
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
 
 from distinct_async.errors import ConfigurationError
 from distinct_async.models import Visit, VisitsType
@@ -18,12 +18,19 @@ from distinct_async.models import Visit, VisitsType
 if TYPE_CHECKING:
     import attrs
 
+T = TypeVar("T")
+
+LARGEST_INTEGER: Final = 2**63 - 1
+# Timers and locks count nanoseconds in 64 bits (`threading.TIMEOUT_MAX`): 292 years.
+LONGEST_SECONDS: Final = LARGEST_INTEGER // 10**9
+
 _SHOWN_CHARACTERS: Final = 80
+_ERROR_STATUSES: Final = range(400, 600)
 _SHARD_LENGTH: Final = 2
 
 
 def require_integer(name: str, value: object, *, minimum: int) -> int:
-    """Return `value` if it is an integer of at least `minimum`; a bool is not an integer.
+    """Return `value` if it is an integer from `minimum` to 2⁶³ - 1; a bool is not an integer.
 
     Raises:
         ConfigurationError: It is anything else.
@@ -33,6 +40,8 @@ def require_integer(name: str, value: object, *, minimum: int) -> int:
     if value < minimum:
         # Do not print the value: Python refuses to print integers of more than 4,300 digits.
         raise ConfigurationError(f"{name} must be at least {minimum}, got a smaller one")
+    if value > LARGEST_INTEGER:
+        raise ConfigurationError(f"{name} must be at most {LARGEST_INTEGER}, got a larger one")
     return value
 
 
@@ -40,14 +49,40 @@ def require_seconds(name: str, value: object, *, positive: bool) -> float:
     """Return `value` if it is a finite number of at least 0, or above 0 if `positive`.
 
     Raises:
+        ConfigurationError: It is anything else, or more seconds than a timer can hold.
+    """
+    number = _require_finite(name, value, positive=positive)
+    if number > LONGEST_SECONDS:
+        raise ConfigurationError(f"{name} must be at most {LONGEST_SECONDS} seconds, got more")
+    return number
+
+
+def require_rate(name: str, value: object) -> float:
+    """Return `value` if it is a finite number above 0 whose inverse a timer can hold.
+
+    Raises:
         ConfigurationError: It is anything else.
     """
+    number = _require_finite(name, value, positive=True)
+    if number * LONGEST_SECONDS < 1:
+        raise ConfigurationError(f"{name} must be at least one in {LONGEST_SECONDS} seconds")
+    return number
+
+
+def _require_finite(name: str, value: object, *, positive: bool) -> float:
     expected = "a finite number above 0" if positive else "a finite number of at least 0"
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise ConfigurationError(f"{name} must be {expected}, got {type(value).__name__}")
-    if not math.isfinite(value) or value < 0 or (positive and value == 0):
-        raise ConfigurationError(f"{name} must be {expected}, got {value!r}")
+    if value < 0 or (positive and value == 0) or not _fits_float(value):
+        raise ConfigurationError(f"{name} must be {expected}, got {shown(value)}")
     return value
+
+
+def _fits_float(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def require_after(value: object) -> tuple[Visit, ...]:
@@ -110,30 +145,33 @@ def require_visits_type(value: object) -> VisitsType:
     for visits_type in VisitsType:
         if value == visits_type:
             return visits_type
-    raise ConfigurationError(f"visits_type must be TOTAL or UNIQUE, got {_shown(value)}")
+    raise ConfigurationError(f"visits_type must be TOTAL or UNIQUE, got {shown(value)}")
 
 
-def require_header_text(name: str, value: object) -> str:
-    """Return `value` if it can be a header's value: printable ASCII, not empty.
+def require_header(name: str, value: object, *, default: str) -> str:
+    """Return `value` if it can be a header's value: printable ASCII, not empty; None is `default`.
 
     Raises:
         ConfigurationError: It is anything else.
     """
+    if value is None:
+        return default
     if not isinstance(value, str) or re.fullmatch(r"[ -~]+", value) is None:
         raise ConfigurationError(f"{name} must be printable ASCII and not empty")
     return value
 
 
-def require_folder(name: str, value: str | PathLike[str]) -> Path:
+def require_folder(name: str, value: str | os.PathLike[str]) -> Path:
     """Return `value` as a path.
 
     Raises:
-        ConfigurationError: It is empty, which pathlib takes for the current folder, or no path.
+        ConfigurationError: It is empty, which pathlib takes for the current folder, or no path of
+            this system: it contains NUL, or characters that its file names cannot have.
     """
-    with suppress(TypeError):
-        path = Path(value)
-        if value != "":
-            return path
+    with suppress(TypeError, UnicodeEncodeError):
+        text = os.fspath(value)
+        if b"\0" not in os.fsencode(text) and text != "":
+            return Path(text)
     raise ConfigurationError(f"{name} must be the path of a folder")
 
 
@@ -155,6 +193,25 @@ def require_shard(value: object) -> tuple[int, int]:
     return index, count
 
 
+def require_statuses(value: object) -> frozenset[int]:
+    """Return the HTTP error statuses in an iterable.
+
+    Raises:
+        ConfigurationError: It is no iterable of integers from 400 to 599.
+    """
+    expected = "statuses must be an iterable of integers from 400 to 599"
+    if not isinstance(value, Iterable):
+        raise ConfigurationError(f"{expected}, got {type(value).__name__}")
+    statuses: list[int] = []
+    for status in cast("Iterable[object]", value):
+        if not isinstance(status, int) or isinstance(status, bool):
+            raise ConfigurationError(f"{expected}, got one of {type(status).__name__}")
+        if status not in _ERROR_STATUSES:
+            raise ConfigurationError(f"{expected}, got one outside")
+        statuses.append(int(status))
+    return frozenset(statuses)
+
+
 def require_instance(name: str, value: object, expected: type) -> None:
     """Check that `value` is an instance of `expected`.
 
@@ -166,8 +223,41 @@ def require_instance(name: str, value: object, expected: type) -> None:
         raise ConfigurationError(f"{name} must be {expected.__name__}, got {kind}")
 
 
-def _shown(value: object) -> str:
-    return ascii(value)[:_SHOWN_CHARACTERS]
+def require_items(name: str, value: object, expected: type[T]) -> tuple[T, ...]:
+    """Return the items of an iterable, all of which must be instances of `expected`; None is ().
+
+    Raises:
+        ConfigurationError: It is no iterable, or one of its items is anything else.
+    """
+    if value is None:
+        return ()
+    if not isinstance(value, Iterable):
+        raise ConfigurationError(f"{name} must be iterable, got {type(value).__name__}")
+    items = tuple(cast("Iterable[object]", value))
+    for item in items:
+        if not isinstance(item, expected):
+            kind = type(item).__name__
+            raise ConfigurationError(f"{name} must be {expected.__name__} values, got {kind}")
+    return cast("tuple[T, ...]", items)
+
+
+def require_callable(name: str, value: object) -> None:
+    """Check that `value` can be called.
+
+    Raises:
+        ConfigurationError: It cannot.
+    """
+    if not callable(value):
+        raise ConfigurationError(f"{name} must be callable, got {type(value).__name__}")
+
+
+def shown(value: object) -> str:
+    """Return the start of a value's repr, for messages."""
+    try:
+        return ascii(value)[:_SHOWN_CHARACTERS]
+    except ValueError:
+        # Python refuses to print integers of more than 4,300 digits.
+        return f"a huge {type(value).__name__}"
 
 
 # --- The same checks as validators of attrs fields
@@ -178,7 +268,7 @@ Validator: TypeAlias = Callable[[Any, Any, Any], None]
 
 
 def integer_from(minimum: int) -> Validator:
-    """Return a validator for integers of at least `minimum`."""
+    """Return a validator for integers from `minimum` to 2⁶³ - 1."""
 
     def validate(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
         require_integer(attribute.name, value, minimum=minimum)
@@ -195,6 +285,15 @@ def seconds(*, positive: bool) -> Validator:
     return validate
 
 
+def rate() -> Validator:
+    """Return a validator for finite numbers above 0 whose inverse a timer can hold."""
+
+    def validate(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
+        require_rate(attribute.name, value)
+
+    return validate
+
+
 def instance_of(expected: type) -> Validator:
     """Return a validator for instances of `expected`."""
 
@@ -202,3 +301,8 @@ def instance_of(expected: type) -> Validator:
         require_instance(attribute.name, value, expected)
 
     return validate
+
+
+def is_callable(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
+    """Check that a field's value can be called."""
+    require_callable(attribute.name, value)

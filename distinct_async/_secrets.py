@@ -8,12 +8,14 @@ from urllib.parse import urlsplit
 
 from typing_extensions import override
 
+from distinct_async._redaction import redact
 from distinct_async.errors import ConfigurationError
 
 DEFAULT_BASE_URL: Final = "https://api.distinct.so"
 
 _EXCERPT_CHARACTERS: Final = 200
-_EXCERPT_SOURCE_BYTES: Final = 4096
+# Bytes or characters: enough to fill an excerpt after redaction.
+_EXCERPT_SOURCE: Final = 4096
 
 
 class Secret(str):
@@ -55,24 +57,27 @@ class ApiKey(Secret):
         return self
 
     def redact(self, text: str) -> str:
-        """Return `text` with every occurrence of the key replaced by ``***``."""
-        return text.replace(self, "***")
+        """Return `text` with every occurrence of the key replaced by ``***``.
+
+        Forms of the key that are escaped for JSON, HTML or URLs, or have another case, count too.
+        """
+        return redact(text, self)
 
     def printable(self, text: str) -> str:
         """Return foreign text redacted, escaped and truncated: safe for messages and logs."""
-        redacted = self.redact(text)
-        cut = redacted[:_EXCERPT_CHARACTERS]
-        # Escapes control characters, ANSI sequences, line breaks and bidirectional overrides.
-        escaped = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in cut)
-        return escaped if cut == redacted else f"{escaped}…"
+        return self._excerpt(text[:_EXCERPT_SOURCE], is_cut=len(text) > _EXCERPT_SOURCE)
 
     def excerpt(self, body: bytes) -> str:
         """Return the start of a response body, safe for messages and logs."""
-        start = body[:_EXCERPT_SOURCE_BYTES].decode("utf-8", "replace")
-        if len(body) > _EXCERPT_SOURCE_BYTES:
-            # The cut may split the key, and half a key would not be recognized.
-            start = self.redact(start)[: -len(self)]
-        return self.printable(start)
+        start = body[:_EXCERPT_SOURCE].decode("utf-8", "replace")
+        return self._excerpt(start, is_cut=len(body) > _EXCERPT_SOURCE)
+
+    def _excerpt(self, text: str, *, is_cut: bool) -> str:
+        redacted = redact(text, self, is_cut=is_cut)
+        shown = redacted[:_EXCERPT_CHARACTERS]
+        # Escapes control characters, ANSI sequences, line breaks and bidirectional overrides.
+        escaped = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in shown)
+        return f"{escaped}…" if is_cut or shown != redacted else escaped
 
 
 def find_api_key(api_key: object) -> ApiKey:

@@ -1,6 +1,7 @@
 """Argument checks: each error names the argument, what was expected and what it got."""
 
 import math
+import threading
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -11,8 +12,9 @@ import pytest
 from distinct_async import ConfigurationError, VisitsType
 from distinct_async import _checks as checks
 
-# Python refuses to print integers of this length.
+# Python refuses to print integers of this length, and no float holds them.
 HUGE = 10**5000
+LARGEST = 2**63 - 1
 
 
 def message_of(check: Callable[[], object]) -> str:
@@ -25,9 +27,9 @@ def message_of(check: Callable[[], object]) -> str:
 # --- Numbers
 
 
-def test_integers_from_the_minimum_pass() -> None:
+def test_integers_from_the_minimum_to_64_bits_pass() -> None:
     assert checks.require_integer("size", 1, minimum=1) == 1
-    assert checks.require_integer("size", HUGE, minimum=1) == HUGE
+    assert checks.require_integer("size", LARGEST, minimum=1) == LARGEST
     assert checks.require_optional_integer("size", 0, minimum=0) == 0
     assert checks.require_optional_integer("size", None, minimum=0) is None
 
@@ -40,7 +42,9 @@ def test_integers_from_the_minimum_pass() -> None:
         (1.0, "size must be an integer, got float"),
         ("1", "size must be an integer, got str"),
         (0, "size must be at least 1, got a smaller one"),
-        pytest.param(-HUGE, "size must be at least 1, got a smaller one", id="huge"),
+        pytest.param(-HUGE, "size must be at least 1, got a smaller one", id="hugely negative"),
+        (2**63, f"size must be at most {LARGEST}, got a larger one"),
+        pytest.param(HUGE, f"size must be at most {LARGEST}, got a larger one", id="huge"),
     ],
 )
 def test_other_integers_are_refused(value: Any, message: str) -> None:
@@ -53,7 +57,9 @@ def test_an_optional_integer_is_checked_like_any_other() -> None:
     assert message == "size must be at least 1, got a smaller one"
 
 
-def test_finite_seconds_pass() -> None:
+def test_seconds_that_a_timer_holds_pass() -> None:
+    longest = int(threading.TIMEOUT_MAX)
+    assert checks.require_seconds("delay", longest, positive=True) == longest
     assert checks.require_seconds("delay", 0, positive=False) == 0
     assert checks.require_seconds("delay", 0.001, positive=True) == 0.001
     assert checks.require_seconds("delay", 86_400, positive=True) == 86_400
@@ -67,6 +73,17 @@ def test_finite_seconds_pass() -> None:
         (-0.5, False, "delay must be a finite number of at least 0, got -0.5"),
         (math.inf, False, "delay must be a finite number of at least 0, got inf"),
         (math.nan, True, "delay must be a finite number above 0, got nan"),
+        (9_223_372_037, True, "delay must be at most 9223372036 seconds, got more"),
+        (1e300, False, "delay must be at most 9223372036 seconds, got more"),
+        pytest.param(
+            HUGE, True, "delay must be a finite number above 0, got a huge int", id="huge"
+        ),
+        pytest.param(
+            -HUGE,
+            True,
+            "delay must be a finite number above 0, got a huge int",
+            id="hugely negative",
+        ),
         (None, True, "delay must be a finite number above 0, got NoneType"),
         ("1", False, "delay must be a finite number of at least 0, got str"),
         (False, False, "delay must be a finite number of at least 0, got bool"),
@@ -74,6 +91,26 @@ def test_finite_seconds_pass() -> None:
 )
 def test_other_seconds_are_refused(value: Any, positive: bool, message: str) -> None:
     assert message_of(lambda: checks.require_seconds("delay", value, positive=positive)) == message
+
+
+def test_rates_whose_inverse_a_timer_holds_pass() -> None:
+    for rate in (2e-10, 1, 0.5, 1e300):
+        assert checks.require_rate("rate", rate) == rate
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (0, "rate must be a finite number above 0, got 0"),
+        (math.inf, "rate must be a finite number above 0, got inf"),
+        (True, "rate must be a finite number above 0, got bool"),
+        pytest.param(HUGE, "rate must be a finite number above 0, got a huge int", id="huge"),
+        (1e-10, "rate must be at least one in 9223372036 seconds"),
+        (5e-324, "rate must be at least one in 9223372036 seconds"),
+    ],
+)
+def test_other_rates_are_refused(value: Any, message: str) -> None:
+    assert message_of(lambda: checks.require_rate("rate", value)) == message
 
 
 # --- Texts
@@ -119,6 +156,7 @@ def test_visits_types_are_found_by_value_or_name() -> None:
         *[("unique", "'unique'"), ("", "''"), (None, "None"), (1, "1"), (["TOTAL"], "['TOTAL']")],
         ("ü\n\x1b", r"'\xfc\n\x1b'"),
         ("x" * 1_000, "'" + "x" * 79),
+        pytest.param(HUGE, "a huge int", id="huge"),
     ],
 )
 def test_other_visits_types_are_refused(value: Any, shown: str) -> None:
@@ -128,12 +166,13 @@ def test_other_visits_types_are_refused(value: Any, shown: str) -> None:
 
 
 def test_printable_ascii_can_be_a_header() -> None:
-    assert checks.require_header_text("user_agent", "nightly/1 (x; y)") == "nightly/1 (x; y)"
+    for value, header in (("nightly/1 (x; y)", "nightly/1 (x; y)"), (None, "default/1")):
+        assert checks.require_header("user_agent", value, default="default/1") == header
 
 
-@pytest.mark.parametrize("value", ["", "a\r\nb", "ü", "\x00", "a\n", None, 7, b"agent"])
+@pytest.mark.parametrize("value", ["", "a\r\nb", "ü", "\x00", "a\n", 0, False, 7, b"agent"])
 def test_other_headers_are_refused(value: Any) -> None:
-    message = message_of(lambda: checks.require_header_text("user_agent", value))
+    message = message_of(lambda: checks.require_header("user_agent", value, default="x"))
 
     assert message == "user_agent must be printable ASCII and not empty"
 
@@ -141,12 +180,22 @@ def test_other_headers_are_refused(value: Any) -> None:
 # --- Folders and shards
 
 
+@attrs.frozen
+class NoPath:
+    path: Any
+
+    def __fspath__(self) -> Any:
+        return self.path
+
+
 @pytest.mark.parametrize("value", ["a/b", Path("a/b"), PurePosixPath("a/b")])
 def test_a_folder_is_a_path(value: Any) -> None:
     assert checks.require_folder("folder", value) == Path("a/b")
 
 
-@pytest.mark.parametrize("value", ["", None, 7, b"a/b"])
+@pytest.mark.parametrize(
+    "value", ["", None, 7, b"a/b", "a\0b", Path("a\0b"), "a\ud800", NoPath(""), NoPath(7)]
+)
 def test_other_folders_are_refused(value: Any) -> None:
     message = message_of(lambda: checks.require_folder("folder", value))
 
@@ -168,6 +217,7 @@ PAIR = "shard must be two integers, (index, count), the index from 1 to the coun
         *[(value, PAIR) for value in ((), (1,), (1, 2, 3), [1, 2], "12", 1)],
         ((3, 2), f"{PAIR}, got 3 of 2"),
         ((0, 2), "shard must be at least 1, got a smaller one"),
+        ((1, 2**63), f"shard must be at most {LARGEST}, got a larger one"),
         ((1, 0), "shard must be at least 1, got a smaller one"),
         ((1, True), "shard must be an integer, got bool"),
         ((1.0, 2), "shard must be an integer, got float"),
@@ -188,11 +238,36 @@ def test_an_instance_is_of_its_class_or_a_subclass() -> None:
     assert message == "retry must be int, got str"
 
 
+def test_items_are_a_tuple_of_their_class() -> None:
+    assert checks.require_items("traces", None, int) == ()
+    assert checks.require_items("traces", iter([1, 2]), int) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ([1, "x"], "traces must be int values, got str"),
+        ("x", "traces must be int values, got str"),
+        (1, "traces must be iterable, got int"),
+    ],
+)
+def test_other_items_are_refused(value: Any, message: str) -> None:
+    assert message_of(lambda: checks.require_items("traces", value, int)) == message
+
+
+def test_only_what_can_be_called_is_callable() -> None:
+    checks.require_callable("progress", print)
+
+    message = message_of(lambda: checks.require_callable("progress", 0))
+    assert message == "progress must be callable, got int"
+
+
 @attrs.frozen(kw_only=True)
 class Settings:
     attempts: Any = attrs.field(default=1, validator=checks.integer_from(1))
     delay: Any = attrs.field(default=0, validator=checks.seconds(positive=False))
     timeout: Any = attrs.field(default=1, validator=checks.seconds(positive=True))
+    rate: Any = attrs.field(default=1, validator=checks.rate())
     path: Any = attrs.field(default=Path(), validator=checks.instance_of(Path))
 
 
@@ -203,6 +278,7 @@ class Settings:
         ({"attempts": True}, "attempts must be an integer, got bool"),
         ({"delay": -1}, "delay must be a finite number of at least 0, got -1"),
         ({"timeout": 0}, "timeout must be a finite number above 0, got 0"),
+        ({"rate": 0}, "rate must be a finite number above 0, got 0"),
         ({"path": "x"}, "path must be Path, got str"),
     ],
 )
@@ -211,4 +287,4 @@ def test_a_validator_names_its_field(arguments: dict[str, Any], message: str) ->
 
 
 def test_validators_let_usable_values_pass() -> None:
-    assert Settings(attempts=2, delay=0, timeout=0.5, path=Path("x")).attempts == 2
+    assert Settings(attempts=2, delay=0, timeout=0.5, rate=0.5, path=Path("x")).attempts == 2
