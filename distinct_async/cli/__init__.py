@@ -1,7 +1,7 @@
 """The command line: ``distinct-async`` or ``python -m distinct_async`` (extra ``cli``).
 
 Data goes to stdout, everything else to stderr. Exit codes: 0 success (also if the reader of
-stdout goes away), 1 failure, 2 usage error, 3 partly exported, 130 interrupted.
+stdout goes away), 1 failure, 2 usage error, 3 partly exported, 130 interrupted, 143 terminated.
 """
 
 import sys
@@ -15,6 +15,7 @@ FAILURE: Final = 1
 USAGE_ERROR: Final = 2
 PARTLY_EXPORTED: Final = 3
 INTERRUPTED: Final = 130
+TERMINATED: Final = 143
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,25 +1,23 @@
 """The commands and their options."""
 
 import asyncio
-import os
 import re
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, aclosing, suppress
 from importlib.util import find_spec
-from io import TextIOWrapper
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Final
 
-from cyclopts import App, Group, Parameter
+from cyclopts import App, Group, Parameter, Token
 from cyclopts.validators import Number
 from rich.console import Console
 
 from distinct_async import ConfigurationError, DistinctError, Limits, VisitsType, __version__
-from distinct_async._checks import require_shard
+from distinct_async._checks import LARGEST_INTEGER, require_shard
 from distinct_async._rows import TOUCHPOINT_COLUMNS, touchpoint_row
-from distinct_async.cli import FAILURE, INTERRUPTED, SUCCESS, USAGE_ERROR
+from distinct_async.cli import FAILURE, INTERRUPTED, SUCCESS, TERMINATED, USAGE_ERROR
 from distinct_async.cli.charts import draw_summary
 from distinct_async.cli.connection import Connection
 from distinct_async.cli.exporting import run_export
@@ -31,6 +29,13 @@ from distinct_async.cli.output import (
     write_pages,
     write_rows,
 )
+from distinct_async.cli.process import (
+    StdoutConsole,
+    Terminated,
+    discard_stdout,
+    prepare_streams,
+    run_until_terminated,
+)
 from distinct_async.export import FileFormat, summarize
 
 _PAGE_SIZE: Final = 1_000
@@ -41,8 +46,8 @@ Set the environment variable DISTINCT_API_KEY to the API key, or use --api-key-f
 is never an argument.
 """
 _EPILOGUE = (
-    "Exit codes: 0 success, 1 failure, 2 usage error, 3 partly exported, 130 interrupted. Data"
-    " goes to stdout, everything else to stderr."
+    "Exit codes: 0 success, 1 failure, 2 usage error, 3 partly exported, 130 interrupted, 143"
+    " terminated. Data goes to stdout, everything else to stderr."
 )
 
 app = App(
@@ -59,7 +64,19 @@ app.register_install_completion_command()  # pyright: ignore[reportUnknownMember
 
 _Injected = Annotated[Connection, Parameter(parse=False)]
 _Flag = Parameter(negative="", show_default=False)
-_AtLeastOne = Parameter(validator=Number(gte=1))
+_AtLeastOne = Parameter(validator=Number(gte=1, lte=LARGEST_INTEGER))
+
+
+def _to_path(_: type, tokens: Sequence[Token]) -> Path:
+    # pathlib takes an empty path for the current folder.
+    (token,) = tokens
+    if not token.value or "\0" in token.value:
+        # cyclopts names options, but not positional arguments.
+        raise ValueError(f"{'it' if token.keyword else 'DIRECTORY'} must be a path")
+    return Path(token.value)
+
+
+_Path = Annotated[Path, Parameter(converter=_to_path)]
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -68,27 +85,32 @@ def run(arguments: Sequence[str]) -> int:
     Raises:
         SystemExit: The arguments are unusable.
     """
-    for stream in (sys.stdout, sys.stderr):
-        # Escape characters that the terminal's encoding lacks, instead of failing.
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    prepare_streams()
+    app.console = app.meta.console = StdoutConsole()
     try:
-        return app.meta(arguments) or SUCCESS
+        code: int = app.meta(arguments) or SUCCESS
+        sys.stdout.flush()
     except DistinctError as error:
         print(f"distinct-async: {error}", file=sys.stderr)
         return USAGE_ERROR if isinstance(error, ConfigurationError) else FAILURE
-    except BrokenPipeError:
-        # Python flushes stdout once more at exit, which must not fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return SUCCESS
+    except OSError as error:
+        # Commands convert errors of files and connections, so this is one of the streams.
+        discard_stdout()
+        if isinstance(error, BrokenPipeError):
+            return SUCCESS
+        print(f"distinct-async: cannot write to stdout: {error.strerror or error}", file=sys.stderr)
+        return FAILURE
     except KeyboardInterrupt:
         return INTERRUPTED
+    except Terminated:
+        return TERMINATED
+    return code
 
 
 @app.meta.default
 def _launch(
     *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
-    api_key_file: Path | None = None,
+    api_key_file: _Path | None = None,
     base_url: str | None = None,
     verbose: Annotated[bool, _Flag] = False,
 ) -> int | None:
@@ -104,7 +126,7 @@ def _launch(
     extra = {"connection": Connection(api_key_file, base_url, verbose, stderr)} if injected else {}
     outcome = command(*bound.args, **bound.kwargs, **extra)
     # Synchronous commands run outside an event loop, which would defer Ctrl-C to their end.
-    return asyncio.run(outcome) if asyncio.iscoroutine(outcome) else None
+    return asyncio.run(run_until_terminated(outcome)) if asyncio.iscoroutine(outcome) else None
 
 
 @app.command
@@ -149,7 +171,8 @@ async def visits(
     *,
     unique: Annotated[bool, _Flag] = False,
     limit: Annotated[int | None, _AtLeastOne] = None,
-    offset: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
+    offset: Annotated[int, Parameter(validator=Number(gte=0, lte=LARGEST_INTEGER))] = 0,
+    page_size: Annotated[int, _AtLeastOne] = _PAGE_SIZE,
     format: OutputFormat | None = None,
     connection: _Injected,
 ) -> None:
@@ -162,11 +185,12 @@ async def visits(
         unique: Only each user's first visit.
         limit: Maximum number of visits.
         offset: Number of visits to skip.
+        page_size: Visits per request.
         format: Output format. [default: table on a terminal, jsonl otherwise]
     """
     async with connection.client() as client:
         walk = client.unique_visits if unique else client.total_visits
-        pager = walk(touchpoint, offset=offset, limit=limit, page_size=_PAGE_SIZE)
+        pager = walk(touchpoint, offset=offset, limit=limit, page_size=page_size)
         async with aclosing(pager.pages()) as pages:
             await write_pages(choose_format(format), pages)
 
@@ -176,7 +200,7 @@ async def export(
     experience: str,
     /,
     *,
-    to: Path,
+    to: _Path,
     format: FileFormat = "parquet",
     unique: Annotated[bool, _Flag] = False,
     touchpoint: Annotated[
@@ -185,6 +209,7 @@ async def export(
     shard: Annotated[str | None, Parameter(metavar="N/COUNT")] = None,
     rate: Annotated[float | None, Parameter(validator=Number(gt=0))] = None,
     concurrency: Annotated[int, _AtLeastOne] = 8,
+    page_size: Annotated[int, _AtLeastOne] = _PAGE_SIZE,
     connection: _Injected,
 ) -> int:
     """Export an experience's visits, or add new visits to an earlier export.
@@ -206,6 +231,7 @@ async def export(
         shard: Only this share of the touchpoints, such as 3/8 for the third of eight.
         rate: Maximum requests per second, for all shards together.
         concurrency: Maximum number of touchpoints, and of requests, at once.
+        page_size: Visits per request.
     """
     index, count = _parse_shard(shard)
     limits = Limits(
@@ -222,12 +248,13 @@ async def export(
             visits_type=VisitsType.UNIQUE if unique else VisitsType.TOTAL,
             shard=(index, count),
             concurrency=concurrency,
+            page_size=page_size,
         )
 
 
 @app.command
 def summary(
-    directory: Path,
+    directory: _Path,
     /,
     *,
     unique: Annotated[bool, _Flag] = False,
@@ -243,7 +270,7 @@ def summary(
         top: Maximum number of touchpoints, by descending visits.
     """
     counts = summarize(directory, visits_type=VisitsType.UNIQUE if unique else None)
-    draw_summary(counts, Console(highlight=False), top=top)
+    draw_summary(counts, StdoutConsole(highlight=False), top=top)
 
 
 @app.command
@@ -251,7 +278,7 @@ async def demo(
     *,
     touchpoints: Annotated[int, _AtLeastOne] = 12,
     visits: Annotated[int, _AtLeastOne] = 50_000,
-    to: Path | None = None,
+    to: _Path | None = None,
     format: FileFormat | None = None,
     connection: _Injected,
 ) -> int:

@@ -56,7 +56,8 @@ def draw_summary(summary: DatasetSummary, console: Console, *, top: int) -> None
     if summary.moments:
         lines += [Text(), *_heatmap(summary.hours, console.width, glyphs)]
     for line in lines:
-        console.print(line)
+        # `print` ignores a text's own settings.
+        console.print(line, no_wrap=line.no_wrap, overflow=line.overflow)
 
 
 def _title(summary: DatasetSummary) -> Text:
@@ -84,6 +85,8 @@ def _bar_chart(summary: DatasetSummary, width: int, glyphs: _Glyphs, top: int) -
     lines[0].stylize("bold")
     for line in lines:
         line.rstrip()
+        # Where the labels leave no room for a bar, a folded one would look like two.
+        line.no_wrap, line.overflow = True, "crop"
     return [*lines, *_notes(summary, hidden), _bar_legend(summary, glyphs)]
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Final
 
 import aiohttp
 import attrs
@@ -40,9 +41,15 @@ class Connection:
         )
 
 
+# Characters; keys are shorter.
+_LONGEST_KEY_FILE: Final = 65_536
+
+
 def _read_key(path: Path) -> str:
     try:
-        return path.read_text().strip()
+        with path.open() as file:
+            # Devices such as /dev/zero have no end.
+            return file.read(_LONGEST_KEY_FILE).strip()
     except (OSError, ValueError) as error:
         # A decoding error quotes the file's content, so its message must not be shown.
         problem = error.strerror if isinstance(error, OSError) else "it is not text"

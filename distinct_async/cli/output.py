@@ -1,15 +1,16 @@
 """Data on stdout: tables for people, JSON Lines and CSV for programs."""
 
+import json
 import sys
 from collections.abc import AsyncIterable, Iterable, Sequence
 from typing import Final, Literal, TypeAlias
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from distinct_async import UserMetrics, VisitPage
 from distinct_async._rows import SYNTAXES, VISIT_COLUMNS, Row, encode_visits, format_times
+from distinct_async.cli.process import StdoutConsole
 
 OutputFormat: TypeAlias = Literal["table", "jsonl", "csv"]
 
@@ -33,10 +34,10 @@ def write_rows(output_format: OutputFormat, columns: Sequence[str], rows: Iterab
     """Write rows, all at once."""
     if output_format == "table":
         width = None if sys.stdout.isatty() else _PIPE_WIDTH
-        Console(width=width, highlight=False).print(_table(columns, rows))
+        StdoutConsole(width=width, highlight=False).print(_table(columns, rows))
         return
     syntax = SYNTAXES[output_format]
-    _write_bytes(syntax.head(columns) + syntax.encode(columns, rows))
+    _write_lines(output_format, syntax.head(columns) + syntax.encode(columns, rows))
 
 
 async def write_pages(output_format: OutputFormat, pages: AsyncIterable[VisitPage]) -> None:
@@ -47,9 +48,10 @@ async def write_pages(output_format: OutputFormat, pages: AsyncIterable[VisitPag
             _print_visits(page)
         return
     syntax = SYNTAXES[output_format]
-    _write_bytes(syntax.head(VISIT_COLUMNS))
+    _write_lines(output_format, syntax.head(VISIT_COLUMNS))
     async for page in pages:
-        _write_bytes(encode_visits(syntax, page.touchpoint.id, page.offset, page.items))
+        lines = encode_visits(syntax, page.touchpoint.id, page.offset, page.items)
+        _write_lines(output_format, lines)
 
 
 def scan_rows(metrics: UserMetrics) -> list[Row]:
@@ -61,9 +63,18 @@ def scan_rows(metrics: UserMetrics) -> list[Row]:
     ]
 
 
-def _write_bytes(lines: bytes) -> None:
+def _write_lines(output_format: OutputFormat, lines: bytes) -> None:
+    """Write lines as they are, or, to a terminal, with control characters escaped."""
+    if sys.stdout.isatty():
+        escape = _escape_json if output_format == "jsonl" else escape_controls
+        lines = "\n".join(map(escape, lines.decode().split("\n"))).encode()
     sys.stdout.buffer.write(lines)
     sys.stdout.buffer.flush()
+
+
+def _escape_json(text: str) -> str:
+    """Escape control characters as JSON does, so that the text still is JSON."""
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
 
 
 def _print_visits(page: VisitPage) -> None:

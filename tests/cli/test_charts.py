@@ -7,6 +7,8 @@ from typing import Any
 
 import attrs
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
@@ -83,6 +85,32 @@ def test_the_longest_bar_fits_for_any_number_of_visits(width: int) -> None:
     for visits in range(1, 100):
         summary = attrs.evolve(SUMMARY, touchpoints=(counts("door", visits, visits),), moments=())
         assert max(map(cell_len, drawn(width, summary).splitlines())) <= width
+
+
+@given(
+    width=st.integers(20, 250),
+    visits=st.lists(st.integers(0, 10**9) | st.integers(0, 200), min_size=1, max_size=8),
+    name=st.sampled_from(["door", "入口入口入口", "cafe\u0301", "🇩🇪 flag", "a\u200dz"]),
+    data=st.data(),
+)
+def test_no_bar_is_folded_and_the_longest_one_ends_at_the_edge(
+    width: int, visits: list[int], name: str, data: st.DataObject
+) -> None:
+    touchpoints = tuple(
+        counts(f"{name} {i}", count, data.draw(st.integers(min(count, 1), count)))
+        for i, count in enumerate(sorted(visits, reverse=True))
+    )
+    summary = attrs.evolve(SUMMARY, touchpoints=touchpoints, moments=())
+
+    _, _, chart = drawn(width, summary).partition("\n\n")
+    lines = chart.splitlines()
+
+    assert lines[len(visits) + 1].startswith("█ users'")
+    rows = lines[1 : len(visits) + 1]
+    assert max(map(cell_len, rows)) <= width
+    assert not max(visits) or cell_len(rows[0]) >= width - 1
+    bars = [len(re.sub("[^█▒]", "", row)) for row in rows]
+    assert bars == sorted(bars, reverse=True)
 
 
 def test_colours_add_no_information() -> None:

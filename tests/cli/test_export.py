@@ -85,7 +85,8 @@ async def test_an_export_without_success_exits_with_1(run: Run, to: Path) -> Non
 
     code, _, err = await run("export", "exp-gone", "--to", to)
     assert (code, len(err.splitlines())) == (1, 1)
-    assert "Experience not found" in err
+    assert err.startswith("distinct-async: the server answered 404: Experience not found")
+    assert not to.exists()
 
 
 async def test_shards_share_the_rate(run: Run, monkeypatch: pytest.MonkeyPatch, to: Path) -> None:
@@ -108,8 +109,13 @@ async def test_shards_share_the_rate(run: Run, monkeypatch: pytest.MonkeyPatch, 
     assert rows_of(to) == rows_from("tp-1", VISITS) + rows_from("tp-2", VISITS[:5])
 
 
+@pytest.mark.parametrize(
+    ("signals", "code"),
+    [([signal.SIGINT], 130), ([signal.SIGTERM], 143), ([signal.SIGTERM] * 3, 143)],
+    ids=["SIGINT", "SIGTERM", "three SIGTERMs"],
+)
 async def test_an_interrupted_export_keeps_its_visits_and_can_be_continued(
-    fake: FakeDistinct, to: Path
+    fake: FakeDistinct, to: Path, signals: list[signal.Signals], code: int
 ) -> None:
     released = asyncio.Event()
 
@@ -123,11 +129,12 @@ async def test_an_interrupted_export_keeps_its_visits_and_can_be_continued(
     process = await start("export", "exp-1", "--to", to, "--format", "csv")
     await eventually(lambda: len(fake.requests) > 6)
     await eventually(lambda: list(to.rglob("visits-*-5.csv")))
-    process.send_signal(signal.SIGINT)
+    for number in signals:
+        process.send_signal(number)
     out, err = await process.communicate()
     released.set()
 
-    assert (process.returncode, out) == (130, b"")
+    assert (process.returncode, out) == (code, b"")
     last_line = err.decode().splitlines()[-1]
     assert last_line.startswith("interrupted: ")
     assert last_line.endswith("of 2 touchpoints; run the same command again to continue")
@@ -176,3 +183,17 @@ async def test_a_summary_of_an_empty_folder_fails(run: Run, tmp_path: Path) -> N
 
     assert (code, out, len(err.splitlines())) == (1, "", 1)
     assert "there are no exported visits here" in err
+
+
+async def test_a_summary_of_an_export_without_touchpoints_says_0(run: Run, to: Path) -> None:
+    # No id falls into the last of very many shards.
+    shard = ("--shard", "1000000/1000000", "--format", "csv")
+    code, _, err = await run("export", "exp-1", "--to", to, *shard)
+    assert (code, err.splitlines()[-1][:50]) == (
+        0,
+        "exported 0 new visits (0 in all) of 0 touchpoints,",
+    )
+
+    code, out, err = await run("summary", to)
+    assert (code, err) == (0, "")
+    assert out.splitlines()[0] == "0 visits of 0 touchpoints"

@@ -5,11 +5,20 @@ import csv
 import io
 import json
 import os
+import re
+import shlex
+import sys
+from contextlib import suppress
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
+import pytest
+
+from distinct_async import Visit
 from distinct_async.testing import FakeDistinct, FakeRequest
 from tests.cli.command_line import START, Run, start
+from tests.support.exported import rows_of
 
 
 async def test_visits_are_json_lines_in_a_pipe(run: Run) -> None:
@@ -113,3 +122,129 @@ async def test_the_command_ends_quietly_when_its_reader_goes_away(fake: FakeDist
 
     assert json.loads(first)["user_id"] == "user-0"
     assert (process.returncode, err) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    "command", [("--help",), ("--version",), (), ("visits", "--help"), ("touchpoints", "exp-1")]
+)
+async def test_a_reader_that_is_gone_already_is_no_failure(command: tuple[str, ...]) -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    process = await start(*command, stdout=write_end)
+    os.close(write_end)
+    _, err = await process.communicate()
+
+    assert (process.returncode, err) == (0, b"")
+
+
+# --- A stdout that cannot be written
+
+WRITERS = [
+    *((), ("--help",), ("--version",), ("export", "--help"), ("touchpoints", "exp-1")),
+    *(("touchpoints", "exp-1", "--format", name) for name in ("csv", "jsonl", "table")),
+    *(("visits", "tp-1"), ("visits", "tp-1", "--format", "table"), ("user", "exp-1", "user-1")),
+]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("command", WRITERS, ids=" ".join)
+async def test_a_full_disk_behind_stdout_is_one_line_and_exit_1(command: tuple[str, ...]) -> None:
+    full = os.open("/dev/full", os.O_WRONLY)
+    process = await start(*command, stdout=full)
+    os.close(full)
+    _, err = await process.communicate()
+
+    assert process.returncode == 1
+    assert err == b"distinct-async: cannot write to stdout: No space left on device\n"
+
+
+@pytest.mark.parametrize("command", WRITERS, ids=" ".join)
+async def test_a_closed_stdout_is_one_line_and_exit_1(command: tuple[str, ...]) -> None:
+    code, err = await in_a_shell(*command, streams=">&-")
+
+    assert (code, err) == (1, b"distinct-async: cannot write to stdout: it is closed\n")
+
+
+@pytest.mark.parametrize("streams", [">&-", ">/dev/full"])
+async def test_summaries_need_a_stdout_and_exports_need_none(to: Path, streams: str) -> None:
+    code, err = await in_a_shell("export", "exp-1", "--to", str(to), streams=streams)
+    assert (code, len(err.splitlines())) == (0, 1)
+    assert len(rows_of(to)) == 125
+
+    code, err = await in_a_shell("summary", str(to), streams=streams)
+    assert (code, len(err.splitlines())) == (1, 1)
+    assert err.startswith(b"distinct-async: cannot write to stdout: ")
+
+    demo = ("demo", "--touchpoints", "1", "--visits", "9")
+    code, err = await in_a_shell(*demo, streams=streams)
+    assert (code, len(err.splitlines())) == (1, 3)
+
+
+async def test_a_closed_stderr_is_no_failure() -> None:
+    for command in (("--version",), ("touchpoints", "exp-1")):
+        assert await in_a_shell(*command, streams="2>&-") == (0, b"")
+    assert await in_a_shell("touchpoints", "nothing", streams="2>&-") == (1, b"")
+    assert await in_a_shell("touchpoints", "nothing", streams="2>&- >&-") == (1, b"")
+
+
+async def in_a_shell(*command: str, streams: str) -> tuple[int | None, bytes]:
+    """Return the exit code and stderr of a command whose streams the shell has redirected."""
+    line = shlex.join([sys.executable, "-W", "error", "-m", "distinct_async", *command])
+    process = await asyncio.create_subprocess_shell(
+        f"{line} {streams}", stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
+    )
+    _, err = await process.communicate()
+    return process.returncode, err
+
+
+# --- A terminal
+
+EVIL = "Back\x1b[31m\x9b2J\u202e\r\x7fdoor"
+
+
+@pytest.mark.parametrize("file_format", ["csv", "jsonl", "table"])
+async def test_a_terminal_gets_no_control_characters(fake: FakeDistinct, file_format: str) -> None:
+    fake.add_touchpoint("tp-2", name=EVIL, visits=[Visit(EVIL, START)])
+    commands = (("touchpoints", "exp-1"), ("user", "exp-1", EVIL), ("visits", "tp-2"))
+    for command in commands:
+        shown = await at_a_terminal(*command, "--format", file_format)
+
+        text = re.sub(r"\x1b\[[01]m", "", shown).replace("\r\n", "\n")
+        assert all(c.isprintable() or c == "\n" for c in text)
+        if file_format == "jsonl":
+            *_, last = map(json.loads, text.splitlines())
+            assert EVIL in last.values()
+        elif file_format == "csv":
+            assert r"Back\x1b[31m\x9b2J\u202e\r\x7fdoor" in text
+        else:
+            # A table folds long names.
+            assert r"Back\x1b[31m" in text
+
+
+async def at_a_terminal(*command: str) -> str:
+    """Return what a command writes to a terminal."""
+    ours, theirs = os.openpty()
+    process = await start(*command, stdout=theirs)
+    os.close(theirs)
+    chunks: list[bytes] = []
+    # Linux reports the end of a terminal as an error.
+    with suppress(OSError), os.fdopen(ours, "rb", buffering=0) as terminal:
+        while chunk := await asyncio.to_thread(terminal.read, 65_536):
+            chunks.append(chunk)
+    _, err = await process.communicate()
+    assert (process.returncode, err) == (0, b"")
+    return b"".join(chunks).decode()
+
+
+# --- Pages
+
+
+async def test_the_page_size_can_be_chosen(run: Run, fake: FakeDistinct, to: Path) -> None:
+    for command in (("visits", "tp-1"), ("export", "exp-1", "--to", to)):
+        for options, size in ((("--page-size", "50"), "50"), ((), "1000")):
+            fake.requests.clear()
+            code, *_ = await run(*command, *options)
+
+            assert code == 0
+            sizes = {request.parameters.get("pageSize", "none") for request in fake.requests}
+            assert sizes & {"50", "1000"} == {size}

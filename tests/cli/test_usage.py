@@ -97,6 +97,16 @@ async def test_an_error_is_reported_in_one_line(run: Run, monkeypatch: pytest.Mo
         ("visits", "tp-1", "--nonsense"),
         ("visits", "tp-1", "tp-2"),
         ("visits", ""),
+        ("visits", "tp-1", "--limit", "9223372036854775808"),
+        ("visits", "tp-1", "--offset", "9" * 400),
+        ("visits", "tp-1", "--page-size", "0"),
+        ("visits", "tp-1", "--page-size", "9" * 5_000),
+        ("export", "exp-1", "--to", "x", "--page-size", "0"),
+        ("export", "exp-1", "--to", "x", "--page-size", "x"),
+        ("export", "exp-1", "--to", "x", "--concurrency", "9223372036854775808"),
+        ("export", "exp-1", "--to", "x", "--rate", "1" + "0" * 400),
+        ("export", "exp-1", "--to", "x", "--rate", "inf"),
+        ("demo", "--visits", "9223372036854775808"),
         ("export", "exp-1"),
         ("export", "exp-1", "--to", "x", "--rate", "0"),
         ("export", "exp-1", "--to", "x", "--concurrency", "0"),
@@ -116,7 +126,28 @@ async def test_a_usage_error_exits_with_2(run: Run, arguments: tuple[str, ...]) 
     assert err
 
 
-async def test_an_interrupt_exits_with_130(fake: FakeDistinct) -> None:
+@pytest.mark.parametrize("path", ["", "a\0b"])
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        (("export", "exp-1", "--to"), "--to"),
+        (("demo", "--to"), "--to"),
+        (("summary",), "DIRECTORY"),
+        (("visits", "tp-1", "--api-key-file"), "--api-key-file"),
+    ],
+)
+async def test_an_unusable_path_is_named_and_nothing_is_requested(
+    run: Run, fake: FakeDistinct, command: tuple[str, ...], name: str, path: str
+) -> None:
+    code, out, err = await run(*command, path)
+
+    assert (code, out) == (2, "")
+    assert name in err
+    assert "must be a path" in err
+    assert not fake.requests
+
+
+async def test_an_interrupt_exits_with_130_and_a_termination_with_143(fake: FakeDistinct) -> None:
     released = asyncio.Event()
 
     async def hold(_: FakeRequest, payload: dict[str, Any]) -> dict[str, Any]:
@@ -124,13 +155,16 @@ async def test_an_interrupt_exits_with_130(fake: FakeDistinct) -> None:
         return payload
 
     fake.intercept = hold
-    process = await start("visits", "tp-1")
-    await eventually(lambda: fake.requests)
-    process.send_signal(signal.SIGINT)
-    out, err = await process.communicate()
-    released.set()
+    for number, expected in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        for command in (("visits", "tp-1"), ("touchpoints", "exp-1"), ("user", "exp-1", "user-1")):
+            fake.requests.clear()
+            process = await start(*command)
+            await eventually(lambda: fake.requests)
+            process.send_signal(number)
+            out, err = await process.communicate()
 
-    assert (process.returncode, out, err) == (130, b"", b"")
+            assert (process.returncode, out, err) == (expected, b"", b"")
+    released.set()
 
 
 # --- Help
