@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, TypeAlias, TypeVar, cast
 
 from distinct_async._checks import require_integer
+from distinct_async._health import Admit, admit_all, do_nothing
 from distinct_async._walk import Walk
 from distinct_async.errors import (
     ClientClosedError,
@@ -41,6 +42,8 @@ class FanOut:
         spawn: Runs a coroutine in a task that is cancelled if the fan-out is abandoned, or returns
             why it cannot.
         concurrency: Maximum number of open walks.
+        flow: What the requests of all walks belong to.
+        admit: Awaited before each touchpoint is taken from the iterable, once there is room.
 
     Raises:
         ConfigurationError: An argument is unusable.
@@ -53,10 +56,14 @@ class FanOut:
         make_pager: Callable[[str], VisitPager],
         spawn: Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any] | DistinctError],
         concurrency: int,
+        flow: object | None = None,
+        admit: Admit = admit_all,
     ) -> None:
         self._touchpoints = _require_many(touchpoints)
         self._make_pager = make_pager
         self._spawn = spawn
+        self._flow = flow
+        self._admit = admit
         self._room = asyncio.Semaphore(require_integer("concurrency", concurrency, minimum=1))
         self._open: set[_VisitWalk] = set()
         self._arrived: deque[_VisitWalk] = deque()
@@ -90,33 +97,42 @@ class FanOut:
     def _start(self) -> asyncio.Task[None]:
         opener = self._spawn(self._open_walks())
         if isinstance(opener, DistinctError):
-            raise FanOutError("no touchpoint was started", [opener])
+            raise FanOutError(f"no touchpoint was started: {opener}", [opener])
         opener.add_done_callback(lambda _: self._wake.set())
         return opener
 
     async def _open_walks(self) -> None:
-        """Open a walk whenever there is room for one."""
-        touchpoints = aiter(_as_async(self._touchpoints))
+        """Open a walk whenever there is room for one, and the server seems fit for it."""
+        touchpoints, end_probe = aiter(_as_async(self._touchpoints)), do_nothing
         try:
             await self._room.acquire()
+            end_probe = await self._admit()
             async for touchpoint in touchpoints:
-                self._begin(touchpoint)
-                await self._room.acquire()
+                if self._begin(touchpoint, end_probe):
+                    await self._room.acquire()
+                    end_probe = await self._admit()
         finally:
+            # The iterable has ended or failed, and others may wait for the probe.
+            end_probe()
             # Otherwise a listing's pages would stay in flight until garbage collection.
             if isinstance(touchpoints, AsyncGenerator):
                 await touchpoints.aclose()
 
-    def _begin(self, touchpoint: object) -> None:
+    def _begin(self, touchpoint: object, end_probe: Callable[[], None]) -> bool:
+        """Open a touchpoint's walk; return whether that was possible."""
         pager = self._as_pager(touchpoint)
         self._started += 1
         if isinstance(pager, DistinctError):
             self._errors.append(pager)
-            self._room.release()
-            return
-        walk = open_walk(pager)
+            return False
+        walk = open_walk(pager, self._flow)
         self._open.add(walk)
+        if walk.head is None:
+            end_probe()
+        else:
+            walk.head.add_done_callback(lambda _: end_probe())
         self._watch(walk)
+        return True
 
     def _as_pager(self, touchpoint: object) -> VisitPager | ConfigurationError:
         """Return the touchpoint's pager, or why its id is unusable.
@@ -197,6 +213,9 @@ class FanOut:
     def _group(self, *, stopped: bool) -> FanOutError:
         failed = sum(error.touchpoint_id is not None for error in self._errors)
         message = f"{failed} of {self._started} touchpoints failed"
+        ended = next((error for error in self._errors if error.touchpoint_id is None), None)
+        if ended is not None:
+            message = f"the touchpoints ended early: {ended}" + f"; {message}" * bool(failed)
         group = FanOutError(message + "; no more were started" * stopped, self._errors)
         group.started = self._started
         return group

@@ -8,6 +8,7 @@ import pytest
 from distinct_async import (
     ConfigurationError,
     DistinctError,
+    NotFoundError,
     RateLimitError,
     RetryPolicy,
     ServerError,
@@ -79,7 +80,7 @@ def test_the_delay_is_the_longer_of_backoff_and_retry_after(
 
 
 def test_a_budget_pays_for_retries_until_its_tokens_run_out() -> None:
-    budget = RetryBudget(12)
+    budget = RetryBudget(12, lambda: 0.0)
     assert [budget.spend() for _ in range(3)] == [True, True, False]
     assert budget.tokens == 2
 
@@ -92,6 +93,52 @@ def test_a_budget_pays_for_retries_until_its_tokens_run_out() -> None:
     for _ in range(9):
         budget.refund(retried=True)
     assert budget.tokens == budget.capacity == 12
+
+
+def test_time_refills_a_budget_in_ten_minutes(clock: FakeClock) -> None:
+    budget = RetryBudget(500, clock.runtime.monotonic)
+    while budget.spend():
+        pass
+    assert (budget.tokens, budget.exhausted) == (0, True)
+
+    clock.time += 5.9
+    assert (budget.tokens, budget.spend()) == (4, False)
+    clock.time += 0.2
+    assert budget.spend()
+    clock.time += 300
+    assert budget.tokens == 250
+    clock.time += 1e9
+    assert budget.tokens == budget.capacity
+
+
+def test_a_suspended_refill_gains_nothing_until_it_is_resumed(clock: FakeClock) -> None:
+    budget = RetryBudget(500, clock.runtime.monotonic)
+    while budget.spend():
+        pass
+    clock.time += 5
+    for _ in range(20):
+        budget.suspend_refill(60)
+        clock.time += 59
+    assert budget.tokens == 4
+
+    budget.resume_refill()
+    clock.time += 10
+    assert budget.tokens == 12
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_suspension_that_runs_out_has_gained_all_its_time(
+    clock: FakeClock, resumed: bool
+) -> None:
+    budget = RetryBudget(500, clock.runtime.monotonic)
+    while budget.spend():
+        pass
+    budget.suspend_refill(300)
+    clock.time += 301
+    if resumed:
+        budget.resume_refill()
+
+    assert budget.tokens == 250
 
 
 # --- Running attempts
@@ -113,7 +160,7 @@ class Attempts:
 
 
 def make_retrier(clock: FakeClock, policy: RetryPolicy = POLICY) -> Retrier:
-    return Retrier(policy, clock.runtime, RetryBudget(policy.budget))
+    return Retrier(policy, clock.runtime, RetryBudget(policy.budget, clock.runtime.monotonic))
 
 
 async def test_the_first_success_is_returned(clock: FakeClock) -> None:
@@ -153,7 +200,8 @@ async def test_the_budget_keeps_retries_from_multiplying_an_outage(clock: FakeCl
     for _ in range(10_000):
         await retrier.run(attempts)
 
-    assert len(attempts.numbers) == 10_000 + 500 // 5
+    # Here all calls fail within the two minutes of their delays, so time refills little.
+    assert 10_000 + 500 // 5 <= len(attempts.numbers) <= 10_000 * 1.02
 
     attempts.outcomes = ["value"]
     for _ in range(5):
@@ -163,23 +211,42 @@ async def test_the_budget_keeps_retries_from_multiplying_an_outage(clock: FakeCl
 
 
 @pytest.mark.parametrize("budget", [0, 4, 5, 12])
-async def test_an_error_is_fatal_once_an_outage_has_exhausted_the_budget(
+async def test_an_exhausted_budget_ends_retries_and_nothing_else(
     clock: FakeClock, budget: int
 ) -> None:
     retrier = make_retrier(clock, RetryPolicy(attempts=2, budget=budget))
-    outcomes = [await retrier.run(Attempts(ServerError(503))) for _ in range(4)]
+    runs = [Attempts(ServerError(503)) for _ in range(4)]
+    outcomes = [await retrier.run(run) for run in runs]
 
-    # The runs that could still retry end by the policy, so their errors are not fatal. A budget
-    # that never allowed a retry is no sign of an outage.
     retried = budget // 5
-    fatal = [isinstance(outcome, ServerError) and outcome.fatal for outcome in outcomes]
-    assert fatal == [False] * retried + [retried > 0] * (4 - retried)
+    assert [len(run.numbers) for run in runs] == [2] * retried + [1] * (4 - retried)
+    assert not any(isinstance(outcome, ServerError) and outcome.fatal for outcome in outcomes)
+    # A budget that never allowed a retry is no sign of an outage.
+    assert retrier.budget.exhausted == (retried > 0)
+
+
+async def test_the_policy_says_which_statuses_are_retried(clock: FakeClock) -> None:
+    retrier = make_retrier(clock, RetryPolicy(attempts=2, statuses=frozenset({404, 520})))
+
+    for error, attempts in (
+        (NotFoundError(404), 2),
+        (ServerError(520), 2),
+        (ServerError(503), 1),
+        (RateLimitError(429), 1),
+        (BROKEN, 2),
+    ):
+        run = Attempts(error)
+        assert await retrier.run(run) is error
+        assert len(run.numbers) == attempts
+    assert ServerError(503).retryable
+    assert not ServerError(520).retryable
 
 
 async def test_a_delay_that_would_end_after_the_deadline_is_not_started(clock: FakeClock) -> None:
     attempts = Attempts(RateLimitError(429, retry_after=10))
 
-    outcome = await make_retrier(clock).run(attempts, deadline=clock.time + 25)
+    deadline = clock.time + 25
+    outcome = await make_retrier(clock).run(attempts, deadline=lambda: deadline)
 
     assert isinstance(outcome, RateLimitError)
     assert attempts.numbers == [1, 2, 3]
