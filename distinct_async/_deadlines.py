@@ -7,7 +7,7 @@ of the 250 µs of processor time that a request takes, and each request has two 
 
 import asyncio
 import math
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar, final
 
 T = TypeVar("T")
@@ -32,17 +32,29 @@ class Deadlines:
         """Whether a timer of the event loop is set."""
         return self._timer is not None
 
-    async def run(self, seconds: float | None, work: Coroutine[Any, Any, T]) -> T:
+    async def run(
+        self,
+        seconds: float | None,
+        work: Coroutine[Any, Any, T],
+        *,
+        opened: Callable[[asyncio.Timeout], None] | None = None,
+    ) -> T:
         """Return the result of `work`.
+
+        Args:
+            seconds: How long it may take; None for no limit.
+            work: The work.
+            opened: Takes the scope of the work, to `start` its time later.
 
         Raises:
             TimeoutError: It took longer than `seconds`, or `expire_all` was called.
         """
         async with asyncio.timeout(None) as scope:
-            if seconds is None:
-                self._deadlines[scope] = math.inf
-            else:
-                self._watch(scope, seconds)
+            self._deadlines[scope] = math.inf
+            if opened is not None:
+                opened(scope)
+            if seconds is not None:
+                self.start(scope, seconds)
             try:
                 return await work
             finally:
@@ -61,7 +73,10 @@ class Deadlines:
             self._idle.clear()
             await self._idle.wait()
 
-    def _watch(self, scope: asyncio.Timeout, seconds: float) -> None:
+    def start(self, scope: asyncio.Timeout, seconds: float) -> None:
+        """End the work of a scope `seconds` from now, unless all has expired already."""
+        if self._deadlines[scope] < 0:
+            return
         loop = asyncio.get_running_loop()
         deadline = self._deadlines[scope] = loop.time() + seconds
         if deadline < self._next:

@@ -6,7 +6,7 @@ aiohttp escapes, and none is chained to an error, since aiohttp's exceptions sho
 
 import asyncio
 import select
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import cached_property
 from typing import Final, TypeAlias, cast, final
 from weakref import WeakSet
@@ -58,7 +58,6 @@ class TransportSettings:
         session: The caller's aiohttp session, which is never closed, or None to create one.
         trace_configs: aiohttp trace configurations for the created session.
         limits: The connection pool's size and the longest body.
-        timeouts: How long to wait.
     """
 
     api_key: ApiKey
@@ -70,7 +69,6 @@ class TransportSettings:
     )
     trace_configs: tuple[aiohttp.TraceConfig, ...] = ()
     limits: Limits = attrs.field(default=Limits(), validator=instance_of(Limits))
-    timeouts: Timeouts = attrs.field(default=Timeouts(), validator=instance_of(Timeouts))
 
 
 @final
@@ -89,46 +87,46 @@ class Transport:
         base_url = URL(settings.base_url, encoded=True)
         self._scheme, self._authority = base_url.scheme, base_url.raw_authority
         self._base_path = base_url.raw_path.rstrip("/")
-        self._http_timeout = _make_http_timeout(settings)
         self._attempts = Deadlines()
+        # The last used timeouts, and what aiohttp takes for them.
+        self._http_timeout_of: tuple[Timeouts, aiohttp.ClientTimeout] | None = None
         self._http: aiohttp.ClientSession | None = None
+        # The connections of an event loop that is closed.
+        self._left_behind: aiohttp.BaseConnector | None = None
 
-    async def send(self, path: str, query: str) -> Reply | DistinctError:
+    async def send(self, path: str, query: str, timeouts: Timeouts) -> Reply | DistinctError:
         """Make one HTTP attempt within `Timeouts.attempt`."""
         try:
-            return await self._attempts.run(
-                self._settings.timeouts.attempt, self._exchange(path, query)
-            )
+            return await self._attempts.run(timeouts.attempt, self._exchange(path, query, timeouts))
         except _BodyTooLongError:
             limit = self._settings.limits.max_body_bytes
             return TransportError(f"the body is longer than {limit} bytes", retryable=False)
         except Exception as error:  # noqa: BLE001 - no exception of aiohttp may escape
-            return self._as_own_error(error)
+            return self._as_own_error(error, timeouts)
 
     def abort(self) -> None:
         """End all attempts in flight."""
         self._attempts.expire_all()
 
+    def forget(self) -> None:
+        """Drop the connections of an event loop that is closed."""
+        self._attempts = Deadlines()
+        if self._http is not None and self._http is not self._settings.session:
+            self._left_behind = self._http.connector
+            self._http.detach()
+        self._http = None
+
     async def aclose(self) -> None:
         """Close the aiohttp session unless it was borrowed."""
+        await self._close_left_behind()
         if self._http is not None and self._http is not self._settings.session:
             await self._http.close()
 
-    async def _exchange(self, path: str, query: str) -> Reply:
+    async def _exchange(self, path: str, query: str, timeouts: Timeouts) -> Reply:
+        if self._left_behind is not None:
+            await self._close_left_behind()
         settings = self._settings
-        http = self._open_session()
-        response = await http.get(
-            self._url(path, query),
-            # The created session adds them to every request, which is faster.
-            headers=None if settings.session is None else self._headers,
-            # aiohttp would send the key along to the redirect's target.
-            allow_redirects=False,
-            timeout=self._http_timeout,
-            # A borrowed session may have other defaults.
-            auto_decompress=True,
-            raise_for_status=False,
-            middlewares=_middlewares(http),
-        )
+        response = await self._get(self._open_session(), self._url(path, query), timeouts)
         try:
             body = await _read(response.content, settings.limits.max_body_bytes)
         finally:
@@ -142,6 +140,23 @@ class Transport:
             received_at=settings.now(),
         )
 
+    def _get(
+        self, http: aiohttp.ClientSession, url: URL, timeouts: Timeouts
+    ) -> Awaitable[aiohttp.ClientResponse]:
+        borrowed = http is self._settings.session
+        return http.get(
+            url,
+            # The created session adds them to every request, which is faster.
+            headers=self._headers if borrowed else None,
+            # aiohttp would send the key along to the redirect's target.
+            allow_redirects=False,
+            timeout=self._http_timeout(timeouts, owns_pool=not borrowed),
+            # A borrowed session may have other defaults.
+            auto_decompress=True,
+            raise_for_status=False,
+            middlewares=_middlewares(http),
+        )
+
     def _url(self, path: str, query: str) -> URL:
         # Both are percent-encoded already; quoting them again would change ids.
         return URL.build(
@@ -151,6 +166,13 @@ class Transport:
             query_string=query,
             encoded=True,
         )
+
+    def _http_timeout(self, timeouts: Timeouts, *, owns_pool: bool) -> aiohttp.ClientTimeout:
+        last = self._http_timeout_of
+        if last is None or last[0] is not timeouts:
+            last = timeouts, _make_http_timeout(timeouts, owns_pool=owns_pool)
+            self._http_timeout_of = last
+        return last[1]
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._http is None:
@@ -163,9 +185,14 @@ class Transport:
             )
         return self._http
 
-    def _as_own_error(self, error: Exception) -> DistinctError:
+    async def _close_left_behind(self) -> None:
+        left_behind, self._left_behind = self._left_behind, None
+        if left_behind is not None:
+            await left_behind.close()
+
+    def _as_own_error(self, error: Exception, timeouts: Timeouts) -> DistinctError:
         if isinstance(error, TimeoutError):
-            return _timeout_error(error, self._settings.timeouts)
+            return _timeout_error(error, timeouts)
         if self._http is not None and self._http.closed:
             return ClientClosedError("the aiohttp session is closed")
         return TransportError(
@@ -197,10 +224,8 @@ async def _read(content: aiohttp.StreamReader, limit: int) -> bytes:
     return b"".join(chunks)
 
 
-def _make_http_timeout(settings: TransportSettings) -> aiohttp.ClientTimeout:
-    timeouts = settings.timeouts
+def _make_http_timeout(timeouts: Timeouts, *, owns_pool: bool) -> aiohttp.ClientTimeout:
     # `connect` includes the wait for the pool, which a borrowed session shares with others.
-    owns_pool = settings.session is None
     return aiohttp.ClientTimeout(
         total=None,
         connect=timeouts.connect if owns_pool else None,

@@ -255,9 +255,16 @@ class ClientStats:
         waiting: Requests that have started but hold no slot: queued, paused or between attempts.
         tasks: Background tasks of walks and fan-outs.
         retries: Attempts made after the first of their request, since the client was made.
+        retry_budget: Tokens left in the retry budget; a retry costs 5.
+        pace: Attempts per second that are allowed at present, as learned from the server or set by
+            `Limits.requests_per_second`; None for no limit.
+        paused_for: Seconds until the next attempt may start, because the server asked for a pause.
     """
 
     in_flight: int
     waiting: int
     tasks: int
     retries: int
+    retry_budget: float
+    pace: float | None
+    paused_for: float

@@ -2,13 +2,22 @@
 
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
+from unittest.mock import ANY
 
 from aiohttp import web
 
-from distinct_async import DistinctClient, DistinctError, RateLimitError, ServerError
+from distinct_async import (
+    ClientStats,
+    DistinctClient,
+    DistinctError,
+    RateLimitError,
+    ServerError,
+    Timeouts,
+)
 from distinct_async._secrets import ApiKey
-from distinct_async._session import Policy, Session
+from distinct_async._session import Session
 from distinct_async._wire.protocol import Reply, Request
+from distinct_async.config import Policy
 from distinct_async.testing import FakeRequest
 
 Outcome: TypeAlias = Reply | DistinctError | Callable[[], Awaitable[Reply | DistinctError]]
@@ -33,7 +42,12 @@ class ScriptedTransport:
         self.sent: list[tuple[str, str]] = []
         self.events: list[str] = []
 
-    async def send(self, path: str, query: str) -> Reply | DistinctError:
+    async def send(
+        self,
+        path: str,
+        query: str,
+        timeouts: Timeouts,  # noqa: ARG002 - a protocol's name
+    ) -> Reply | DistinctError:
         self.sent.append((path, query))
         self.events.append("send")
         outcome = self._outcomes.pop(0) if len(self._outcomes) > 1 else self._outcomes[0]
@@ -41,6 +55,9 @@ class ScriptedTransport:
 
     def abort(self) -> None:
         self.events.append("abort")
+
+    def forget(self) -> None:
+        self.events.append("forget")
 
     async def aclose(self) -> None:
         self.events.append("aclose")
@@ -67,6 +84,13 @@ async def fetch_text(session: Session, decode: Callable[[Reply], Decoded] = deco
         experience_id="exp-1",
     )
     return await session.fetch(request)
+
+
+def stats(*, in_flight: int, waiting: int, tasks: int, retries: int, **others: Any) -> ClientStats:
+    """Return the statistics of a client that no server has slowed down, whatever its budget."""
+    spent = {"retry_budget": ANY, "pace": None, "paused_for": 0.0}
+    counts = {"in_flight": in_flight, "waiting": waiting, "tasks": tasks, "retries": retries}
+    return ClientStats(**counts, **(spent | others))
 
 
 async def fetch_total(client: DistinctClient) -> int:

@@ -29,6 +29,16 @@ from tests.support.helpers import KEY, shown_by
         (lambda: RetryPolicy(max_delay=math.inf), "max_delay"),
         (lambda: RetryPolicy(max_retry_after="5"), "max_retry_after"),  # type: ignore[arg-type]
         (lambda: RetryPolicy(budget=-1), "budget"),
+        (lambda: RetryPolicy(outage_after=0), "outage_after"),
+        (lambda: RetryPolicy(outage_after=math.inf), "outage_after"),
+        (lambda: RetryPolicy(outage_after="60"), "outage_after"),  # type: ignore[arg-type]
+        (lambda: RetryPolicy(statuses=503), "statuses"),
+        (lambda: RetryPolicy(statuses="503"), "statuses"),
+        (lambda: RetryPolicy(statuses={503.0}), "statuses"),
+        (lambda: RetryPolicy(statuses={True}), "statuses"),
+        (lambda: RetryPolicy(statuses={399}), "statuses"),
+        (lambda: RetryPolicy(statuses={600}), "statuses"),
+        (lambda: RetryPolicy(statuses={10**5000}), "statuses"),
         (lambda: Limits(concurrency=0), "concurrency"),
         (lambda: Limits(requests_per_second=0), "requests_per_second"),
         (lambda: Limits(requests_per_second=False), "requests_per_second"),
@@ -44,6 +54,11 @@ from tests.support.helpers import KEY, shown_by
         (lambda: DistinctClient(KEY, session="s"), "session"),  # type: ignore[arg-type]
         (lambda: DistinctClient(KEY, user_agent="a\r\nb"), "user_agent"),
         (lambda: DistinctClient(KEY, user_agent=7), "user_agent"),  # type: ignore[arg-type]
+        (lambda: DistinctClient(KEY, user_agent=""), "user_agent"),
+        (lambda: DistinctClient(KEY, user_agent=0), "user_agent"),  # type: ignore[arg-type]
+        (lambda: DistinctClient(KEY, trace_configs=["x"]), "trace_configs"),  # type: ignore[list-item]
+        (lambda: DistinctClient(KEY, trace_configs="x"), "trace_configs"),  # type: ignore[arg-type]
+        (lambda: DistinctClient(KEY, trace_configs=0), "trace_configs"),  # type: ignore[arg-type]
     ],
 )
 def test_an_unusable_setting_is_named_in_the_error(make: Any, field: str) -> None:
@@ -51,13 +66,38 @@ def test_an_unusable_setting_is_named_in_the_error(make: Any, field: str) -> Non
         make()
 
 
+@pytest.mark.parametrize("value", [2**63, 10**400, 10**5000], ids=["2**63", "10**400", "10**5000"])
+@pytest.mark.parametrize(
+    ("make", "field"),
+    [
+        *((RetryPolicy, field) for field in ("attempts", "base_delay", "max_delay", "budget")),
+        *((RetryPolicy, "max_retry_after"), (Limits, "concurrency"), (Limits, "max_body_bytes")),
+        *((Timeouts, field) for field in ("connect", "read", "attempt", "total")),
+    ],
+)
+def test_a_number_beyond_64_bits_is_named_in_the_error(make: Any, field: str, value: int) -> None:
+    with pytest.raises(ConfigurationError, match=rf"^{field} must be "):
+        make(**{field: value})
+
+
+def test_a_rate_that_no_timer_holds_is_named_in_the_error() -> None:
+    for rate in (10**400, 5e-324):
+        with pytest.raises(ConfigurationError, match=r"^requests_per_second must be "):
+            Limits(requests_per_second=rate)
+
+
 def test_the_extremes_of_usable_settings_pass() -> None:
     policy = RetryPolicy(attempts=1, base_delay=0, max_delay=0, max_retry_after=0, budget=0)
     limits = Limits(concurrency=1, requests_per_second=0.001, max_body_bytes=1)
+    edges = RetryPolicy(outage_after=1e-9, statuses=iter([400, 599, 400]))
     timeouts = Timeouts(connect=None, read=None, attempt=None, total=None)
 
     assert DistinctClient(KEY, retry=policy, limits=limits, timeouts=timeouts).closed is False
+    assert DistinctClient(KEY, user_agent=None, trace_configs=[]).closed is False
     assert Runtime().random() < 1
+    assert edges.statuses == {400, 599}
+    assert isinstance(edges.statuses, frozenset)
+    assert RetryPolicy(statuses=()).statuses == frozenset()
 
 
 @pytest.mark.parametrize(
@@ -127,3 +167,16 @@ def test_an_unusable_base_url_is_refused_without_being_shown(url: Any) -> None:
 
     assert "secret" not in shown_by(caught.value)
     assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("reserved", [16, 17])
+def test_some_slots_must_be_left_for_walks(reserved: int) -> None:
+    with pytest.raises(ConfigurationError, match="reserved must be less than concurrency"):
+        Limits(reserved=reserved)
+    assert Limits(reserved=15).reserved == 15
+
+
+@pytest.mark.parametrize("name", ["sleep", "monotonic", "now", "random"])
+def test_a_runtime_is_made_of_functions(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{name} must be callable, got int"):
+        Runtime(**{name: 1})  # type: ignore[arg-type]

@@ -139,3 +139,29 @@ async def test_waiting_until_idle_waits_for_the_last_work() -> None:
     await idle
     assert len(deadlines) == 0
     assert await works[1]
+
+
+async def test_time_that_is_started_after_all_has_expired_changes_nothing() -> None:
+    deadlines = Deadlines()
+    scopes: list[asyncio.Timeout] = []
+
+    async def start_late() -> None:
+        deadlines.expire_all()
+        deadlines.start(scopes[0], 60)
+        await hang_until_cancelled()
+
+    with pytest.raises(TimeoutError):
+        await deadlines.run(None, start_late(), opened=scopes.append)
+    assert not deadlines.armed
+
+
+async def test_time_can_be_started_later() -> None:
+    deadlines = Deadlines()
+    scopes: list[asyncio.Timeout] = []
+
+    async def start_late() -> None:
+        deadlines.start(scopes[0], 0.01)
+        await hang_until_cancelled()
+
+    with pytest.raises(TimeoutError):
+        await deadlines.run(None, start_late(), opened=scopes.append)

@@ -26,8 +26,9 @@ from distinct_async import (
     Timeouts,
     TransportError,
 )
-from distinct_async._session import Policy, Session
+from distinct_async._session import Session
 from distinct_async._wire.protocol import Reply
+from distinct_async.config import Policy
 from distinct_async.testing import FakeClock, FakeDistinct, FakeRequest
 from tests.core.sessions import (
     ScriptedTransport,
@@ -91,11 +92,12 @@ import sys
 
 sys.modules["aiohttp"] = None
 from distinct_async._secrets import ApiKey
-from distinct_async._session import Policy, Session
+from distinct_async._session import Session
+from distinct_async.config import Policy
 from distinct_async._wire.protocol import Reply, Request
 
 class Transport:
-    async def send(self, path, query):
+    async def send(self, path, query, timeouts):
         return Reply(200, {}, b"value", ApiKey("key"), 0.0)
 
 request = Request(path="/", query="", decode=lambda reply: reply.body.decode())
@@ -232,17 +234,40 @@ async def test_each_form_of_retry_after_sets_the_delay(
     assert len(clock.sleeps) == 1
 
 
-async def test_a_retry_after_above_the_cap_is_raised(
+async def test_a_retry_after_above_the_cap_ends_all_requests_until_then(
     fake: FakeDistinct, client: DistinctClient, clock: FakeClock
 ) -> None:
-    fake.fail_next(429, retry_after=121)
+    fake.fail_next(429, retry_after=3600)
 
-    with pytest.raises(RateLimitError) as caught:
+    with pytest.raises(RateLimitError, match=r"asks to wait 3,600 s, longer than") as caught:
         await fetch_total(client)
+    assert (caught.value.retry_after, caught.value.attempts, clock.sleeps) == (3600, 1, [])
+    assert caught.value.fatal
+    assert client.stats.paused_for == 3600
 
-    assert (caught.value.retry_after, caught.value.attempts, clock.sleeps) == (121, 1, [])
-    # It pauses no other request: the server may refuse those itself.
+    clock.time += 600
+    with pytest.raises(RateLimitError, match=r"no requests for another 3,000 s") as caught:
+        await fetch_total(client)
+    assert (caught.value.attempts, caught.value.fatal, caught.value.retryable) == (0, True, False)
+    assert len(fake.requests) == 1
+
+    clock.time += 3000
     assert await fetch_total(client) == 3
+
+
+async def test_a_long_retry_after_turns_away_what_waits_for_a_slot(
+    fake: FakeDistinct, clock: FakeClock
+) -> None:
+    fake.fail_next(503, retry_after=3600)
+    async with fake.client(limits=Limits(concurrency=1), runtime=clock.runtime) as client:
+        calls = [asyncio.create_task(fetch_total(client)) for _ in range(300)]
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+
+    assert len(fake.requests) == 1
+    assert [type(outcome) for outcome in outcomes] == [ServerError] + [RateLimitError] * 299
+    assert {outcome.attempts for outcome in outcomes[1:] if isinstance(outcome, DistinctError)} == {
+        0
+    }
 
 
 async def test_a_429_pauses_the_whole_client(
@@ -284,19 +309,108 @@ async def test_requests_that_wait_for_a_slot_honour_the_pause(
     assert all(after >= 60 for after in served[1:])
 
 
-async def test_a_429_without_retry_after_pauses_for_the_base_delay(
+async def test_a_429_without_retry_after_slows_the_client_down(
     fake: FakeDistinct, clock: FakeClock
 ) -> None:
-    start = clock.time
     fake.fail_next(429)
-    async with fake.client(
-        retry=RetryPolicy(attempts=1, base_delay=8), runtime=clock.runtime
-    ) as client:
+    async with fake.client(retry=RetryPolicy(attempts=1), runtime=clock.runtime) as client:
         with pytest.raises(RateLimitError):
             await fetch_total(client)
+        assert client.stats.paused_for > 0
         assert await fetch_total(client) == 3
+        assert client.stats.pace is not None
 
-    assert clock.time - start >= 8
+    assert clock.sleeps
+
+
+async def test_throttled_attempts_use_up_neither_the_attempts_nor_the_budget(
+    fake: FakeDistinct, clock: FakeClock
+) -> None:
+    fake.fail_next(429, times=10, retry_after=0)
+    retry = RetryPolicy(attempts=2, budget=5)
+    async with fake.client(retry=retry, runtime=clock.runtime) as client:
+        assert await fetch_total(client) == 3
+        assert (client.stats.retries, client.stats.retry_budget) == (10, 5)
+
+    assert len(fake.requests) == 11
+
+
+async def test_a_server_that_says_503_to_what_is_too_much_at_once_loses_no_request() -> None:
+    """Not every server that is crowded says 429, or when to come back."""
+    in_flight = refused = 0
+
+    async def serve() -> Reply:
+        nonlocal in_flight, refused
+        if in_flight >= 4:
+            refused += 1
+            return make_reply(status=503)
+        in_flight += 1
+        try:
+            await asyncio.sleep(0.002)
+        finally:
+            in_flight -= 1
+        return make_reply()
+
+    session = make_session(ScriptedTransport(serve), retry=RetryPolicy(base_delay=0.02))
+    outcomes = await asyncio.gather(*(fetch_text(session) for _ in range(300)))
+
+    assert outcomes == ["value"] * 300
+    assert refused > 0
+    assert session.stats.pace is not None
+
+
+async def test_requests_that_are_broken_for_good_slow_nothing_down(clock: FakeClock) -> None:
+    """A 503 need not mean that the server is crowded: here, each tenth request is broken."""
+    answers = [make_reply(status=503 if number % 10 == 5 else 200) for number in range(300)]
+    session = make_session(ScriptedTransport(*answers), runtime=clock.runtime, retry=ONCE)
+
+    outcomes = [await fetch_text(session) for _ in answers]
+
+    assert sum(isinstance(outcome, ServerError) for outcome in outcomes) == 30
+    assert session.stats.pace is None
+
+
+@pytest.mark.parametrize(
+    ("retry", "limits"),
+    [
+        (RetryPolicy(attempts=1), Limits()),
+        (RetryPolicy(budget=0), Limits()),
+        (RetryPolicy(statuses=[503]), Limits()),
+        (RetryPolicy(attempts=1), Limits(adaptive=False)),
+    ],
+)
+async def test_without_retries_a_429_is_raised(
+    fake: FakeDistinct, clock: FakeClock, retry: RetryPolicy, limits: Limits
+) -> None:
+    fake.fail_next(429)
+    async with fake.client(retry=retry, limits=limits, runtime=clock.runtime) as client:
+        with pytest.raises(RateLimitError):
+            await fetch_total(client)
+
+    assert len(fake.requests) == 1
+
+
+async def test_without_learning_a_429_is_retried_like_any_failure(
+    fake: FakeDistinct, clock: FakeClock
+) -> None:
+    fake.fail_next(429, times=9)
+    async with fake.client(limits=Limits(adaptive=False), runtime=clock.runtime) as client:
+        with pytest.raises(RateLimitError) as caught:
+            await fetch_total(client)
+
+    assert (caught.value.attempts, len(fake.requests)) == (5, 5)
+
+
+async def test_a_server_that_refuses_everything_ends_the_request_with_its_answer(
+    fake: FakeDistinct, clock: FakeClock
+) -> None:
+    fake.fail_next(429, times=10_000)
+    start = clock.time
+    async with fake.client(timeouts=Timeouts(total=300), runtime=clock.runtime) as client:
+        with pytest.raises(RateLimitError):
+            await fetch_total(client)
+
+    assert clock.time - start < 301
 
 
 async def test_a_later_429_never_shortens_the_pause(clock: FakeClock) -> None:
@@ -328,31 +442,39 @@ async def test_the_total_timeout_bounds_a_request_with_all_its_attempts(raw: Raw
     assert (caught.value.attempts, caught.value.touchpoint_id) == (1, "tp-1")
 
 
-async def test_the_total_timeout_bounds_the_wait_for_a_slot() -> None:
+async def test_the_total_timeout_starts_with_the_first_slot() -> None:
     released = asyncio.Event()
 
     async def hold_the_slot() -> Reply:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            await released.wait()
-        raise AssertionError
+        await released.wait()
+        return make_reply()
 
-    transport = ScriptedTransport(hold_the_slot)
-    session = make_session(
-        transport, limits=Limits(concurrency=1), timeouts=Timeouts(total=0.02), retry=ONCE
-    )
-    holder = asyncio.create_task(fetch_text(session))
+    transport = ScriptedTransport(hold_the_slot, make_reply())
+    holder_session = make_session(transport, limits=Limits(concurrency=1))
+    session = holder_session.view(retry=None, timeouts=Timeouts(total=0.02))
+    holder = asyncio.create_task(fetch_text(holder_session))
     await eventually(lambda: transport.sent)
 
-    waiting = await fetch_text(session)
-
-    assert isinstance(waiting, RequestTimeoutError)
-    assert (waiting.attempts, waiting.touchpoint_id, len(transport.sent)) == (0, "tp-1", 1)
+    waiting = asyncio.create_task(fetch_text(session))
+    await asyncio.sleep(0.05)
+    assert not waiting.done()
     released.set()
-    held = await holder
-    assert isinstance(held, RequestTimeoutError)
-    assert held.attempts == 1
+
+    assert await waiting == await holder == "value"
+
+
+async def test_a_timeout_says_how_long_the_request_waited_for_the_limits(clock: FakeClock) -> None:
+    async def never() -> Reply:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    transport = ScriptedTransport(make_reply(status=429), never)
+    session = make_session(transport, timeouts=Timeouts(total=0.3), runtime=clock.runtime)
+
+    error = await fetch_text(session)
+
+    assert isinstance(error, RequestTimeoutError)
+    assert "of it waiting for the client's limits" in str(error)
 
 
 async def test_no_delay_starts_that_would_outlast_the_total_timeout(

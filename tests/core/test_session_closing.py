@@ -1,6 +1,10 @@
 """The end of a session: what closing ends, what it leaves, and which event loop may do it."""
 
 import asyncio
+import gc
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import attrs
@@ -13,12 +17,12 @@ from distinct_async import (
     Limits,
     RequestTimeoutError,
     Timeouts,
-    TransportError,
 )
 from distinct_async._wire.protocol import Reply
 from distinct_async.testing import FakeClock, FakeDistinct, FakeRequest
 from tests.core.sessions import ScriptedTransport, fetch_text, fetch_total, make_session
-from tests.support.helpers import KEY, ONCE, eventually
+from tests.support.helpers import KEY, eventually
+from tests.support.list_server import make_visits
 from tests.support.raw_server import RawServer, hang
 
 
@@ -209,12 +213,11 @@ async def test_closing_while_a_timeout_is_being_handled() -> None:
 # --- Event loops
 
 
-def test_another_event_loop_is_refused_by_name() -> None:
-    client = DistinctClient(KEY, base_url="http://127.0.0.1:9", retry=ONCE)
-
-    async def use() -> None:
-        with pytest.raises(TransportError):
-            await fetch_total(client)
+async def test_another_event_loop_is_refused_by_name_while_the_first_is_open(
+    visited: FakeDistinct,
+) -> None:
+    client = visited.client()
+    assert await fetch_total(client) == 3
 
     async def misuse() -> None:
         with pytest.raises(ConfigurationError, match="belongs to another event loop"):
@@ -224,12 +227,66 @@ def test_another_event_loop_is_refused_by_name() -> None:
         with pytest.raises(ConfigurationError, match="belongs to another event loop"):
             async with client:
                 pass
-        # The first loop is closed, so closing the client here is allowed.
-        await client.aclose()
 
-    asyncio.run(use())
-    asyncio.run(misuse())
-    assert client.closed
+    await asyncio.to_thread(asyncio.run, misuse())
+    assert await fetch_total(client) == 3
+    await client.aclose()
+
+
+@contextmanager
+def served_by_a_thread(fake: FakeDistinct) -> Iterator[None]:
+    """Run a server on an event loop of its own."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        asyncio.run_coroutine_threadsafe(fake.__aenter__(), loop).result()
+        yield
+        asyncio.run_coroutine_threadsafe(fake.__aexit__(), loop).result()
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_client_goes_on_in_the_next_event_loop_once_the_first_is_closed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As in a Lambda or a Celery worker, where each call has an event loop of its own.
+
+    asyncio warns of the sockets that the first leaves to garbage collection.
+    """
+    fake = FakeDistinct()
+    fake.add_touchpoint("tp-1", visits=make_visits(3))
+
+    async def hang(_: FakeRequest, __: dict[str, Any]) -> dict[str, Any]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    with served_by_a_thread(fake):
+        client = fake.client(limits=Limits(concurrency=2))
+
+        async def use() -> list[int]:
+            return await asyncio.gather(*(fetch_total(client) for _ in range(8)))
+
+        async def leave_behind() -> int:
+            # Two requests hold the slots, and the others wait for them.
+            fake.intercept = hang
+            calls = [asyncio.create_task(fetch_total(client)) for _ in range(5)]
+            await eventually(lambda: client.stats.in_flight == 2)
+            fake.intercept = None
+            return len(calls)
+
+        assert asyncio.run(use()) == [3] * 8
+        assert asyncio.run(leave_behind()) == 5
+        assert asyncio.run(use()) == [3] * 8
+        assert len(asyncio.run(client.total_visits("tp-1").collect())) == 3
+        asyncio.run(client.aclose())
+        assert client.closed
+        gc.collect()
+
+    assert caplog.records == []
 
 
 async def test_closing_from_another_loop_is_refused_while_the_first_runs(
@@ -256,3 +313,61 @@ def test_a_client_can_be_created_before_the_loop_runs() -> None:
 
         assert runner.run(use()) == 0
         runner.run(fake.__aexit__())
+
+
+# --- Grace
+
+
+async def test_with_grace_requests_in_flight_end_and_new_ones_are_refused(
+    visited: FakeDistinct,
+) -> None:
+    held, released = asyncio.Event(), asyncio.Event()
+
+    async def hold(_: FakeRequest, payload: dict[str, Any]) -> dict[str, Any]:
+        held.set()
+        await released.wait()
+        return payload
+
+    visited.intercept = hold
+    client = visited.client()
+    call = asyncio.create_task(fetch_total(client))
+    walk = asyncio.create_task(client.total_visits("tp-1", page_size=2).collect())
+    await held.wait()
+    closing = asyncio.create_task(client.aclose(grace=60))
+    await eventually(lambda: client.closed)
+
+    with pytest.raises(ClientClosedError):
+        await fetch_total(client)
+    with pytest.raises(ClientClosedError):
+        await client.total_visits("tp-1").collect()
+    released.set()
+
+    assert await call == 3
+    assert len(await walk) == 3
+    await closing
+
+
+async def test_what_outlasts_the_grace_is_ended(visited: FakeDistinct) -> None:
+    held = asyncio.Event()
+
+    async def hold(_: FakeRequest, __: dict[str, Any]) -> dict[str, Any]:
+        held.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    visited.intercept = hold
+    client = visited.client()
+    call = asyncio.create_task(fetch_total(client))
+    await held.wait()
+
+    await client.aclose(grace=0.01)
+
+    with pytest.raises(ClientClosedError):
+        await call
+
+
+async def test_the_grace_is_checked(visited: FakeDistinct) -> None:
+    async with visited.client() as client:
+        with pytest.raises(ConfigurationError, match="grace"):
+            await client.aclose(grace=-1)
+        assert not client.closed

@@ -1,17 +1,13 @@
 """The session's limits: slots, the rate, and what its statistics count."""
 
 import asyncio
-import selectors
 from typing import Any
 
 import attrs
 import pytest
 from aiohttp import web
-from aiolimiter import AsyncLimiter
-from typing_extensions import override
 
-from distinct_async import ClientStats, DecodeError, DistinctError, Limits, TransportError
-from distinct_async._session import make_limiter
+from distinct_async import DecodeError, DistinctError, Limits, TransportError
 from distinct_async._wire.protocol import Reply
 from distinct_async.testing import FakeClock, FakeDistinct, FakeRequest
 from tests.core.sessions import (
@@ -22,6 +18,7 @@ from tests.core.sessions import (
     fetch_total,
     make_reply,
     make_session,
+    stats,
 )
 from tests.support.helpers import ONCE, eventually
 
@@ -85,7 +82,7 @@ async def test_every_outcome_frees_its_slot(failure: DistinctError | None) -> No
         assert await fetch_text(session) is failure
 
     assert await fetch_text(session) == "value"
-    assert session.stats == ClientStats(in_flight=0, waiting=0, tasks=0, retries=0)
+    assert session.stats == stats(in_flight=0, waiting=0, tasks=0, retries=0)
 
 
 @pytest.mark.parametrize(
@@ -163,84 +160,13 @@ async def test_the_statistics_separate_requests_in_flight_from_waiting_ones(
     # The first request sleeps before its retry, two hold the slots, and two wait for them.
     await eventually(lambda: len(transport.sent) == 3)
     await eventually(lambda: session.stats.waiting == 3)
-    assert session.stats == ClientStats(in_flight=2, waiting=3, tasks=1, retries=0)
+    assert session.stats == stats(in_flight=2, waiting=3, tasks=1, retries=0)
 
     wake.set()
     answer.set()
     assert await asyncio.gather(*requests) == ["value"] * 5
-    assert session.stats == ClientStats(in_flight=0, waiting=0, tasks=1, retries=1)
+    assert session.stats == stats(in_flight=0, waiting=0, tasks=1, retries=1)
 
     assert isinstance(task, asyncio.Task)
     await session.aclose()
-    assert session.stats == ClientStats(in_flight=0, waiting=0, tasks=0, retries=1)
-
-
-# --- The rate
-
-
-class VirtualSelector(selectors.DefaultSelector):
-    """Returns at once, and advances a clock by the requested timeout."""
-
-    now = 0.0
-
-    @override
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        self.now += max(timeout or 0, 1e-9)
-        return super().select(0)
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop whose timers are due at once; its clock moves by what they asked for."""
-
-    def __init__(self) -> None:
-        self.clock = VirtualSelector()
-        super().__init__(self.clock)
-
-    @override
-    def time(self) -> float:
-        return self.clock.now
-
-
-@pytest.mark.parametrize("rate", [0.5, 1, 7, 20, pytest.param(1000, marks=pytest.mark.slow)])
-def test_the_rate_holds_in_every_second(rate: float) -> None:
-    limiter = make_limiter(rate)
-    assert isinstance(limiter, AsyncLimiter)
-
-    async def run(loop: VirtualLoop) -> list[float]:
-        started: list[float] = []
-        for _ in range(int(rate * 5) + 3):
-            await limiter.acquire()
-            started.append(loop.time())
-        return started
-
-    loop = VirtualLoop()
-    try:
-        started = loop.run_until_complete(run(loop))
-    finally:
-        loop.close()
-    burst = max(1, rate / 10)
-    most = max(sum(first <= t < first + 1 for t in started) for first in started)
-
-    assert most <= rate + burst
-    assert started[-1] == pytest.approx((len(started) - burst) / rate, abs=1e-3)
-
-
-def test_no_rate_needs_no_limiter() -> None:
-    assert make_limiter(None) is None
-
-
-async def test_every_attempt_counts_towards_the_rate(
-    fake: FakeDistinct, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    acquired = 0
-
-    async def acquire(_: AsyncLimiter, amount: float = 1) -> None:
-        nonlocal acquired
-        acquired += 1
-
-    monkeypatch.setattr(AsyncLimiter, "acquire", acquire)
-    fake.fail_next(503, times=2)
-    async with fake.client(limits=Limits(requests_per_second=5), runtime=clock.runtime) as client:
-        await fetch_total(client)
-
-    assert acquired == len(fake.requests) == 3
+    assert session.stats == stats(in_flight=0, waiting=0, tasks=0, retries=1)

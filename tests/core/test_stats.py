@@ -8,15 +8,20 @@ import pytest
 
 from distinct_async import ClientStats, DistinctClient, Limits, RetryPolicy, Runtime, ServerError
 from distinct_async.testing import FakeDistinct, FakeRequest
+from tests.core.sessions import stats
 from tests.support.helpers import KEY, eventually, is_idle
 from tests.support.list_server import make_visits
 from tests.support.raw_server import RawServer, hang, reset
 
-IDLE = ClientStats(in_flight=0, waiting=0, tasks=0, retries=0)
+IDLE = stats(in_flight=0, waiting=0, tasks=0, retries=0)
 
 
 def test_a_new_client_is_idle() -> None:
-    assert DistinctClient(KEY).stats == IDLE
+    idle = DistinctClient(KEY).stats
+
+    assert isinstance(idle, ClientStats)
+    assert idle == IDLE
+    assert idle.retry_budget == 500
 
 
 async def test_requests_beyond_the_concurrency_are_waiting(raw: RawServer) -> None:
@@ -25,7 +30,7 @@ async def test_requests_beyond_the_concurrency_are_waiting(raw: RawServer) -> No
         calls = [asyncio.create_task(client.touchpoint_metrics("tp")) for _ in range(5)]
         await eventually(lambda: len(raw.heads) == 2)
 
-        assert client.stats == ClientStats(in_flight=2, waiting=3, tasks=0, retries=0)
+        assert client.stats == stats(in_flight=2, waiting=3, tasks=0, retries=0)
 
         for call in calls:
             call.cancel()
@@ -45,11 +50,11 @@ async def test_a_request_that_sleeps_before_a_retry_is_waiting(raw: RawServer) -
     async with DistinctClient(KEY, base_url=raw.url, runtime=runtime) as client:
         call = asyncio.create_task(client.touchpoint_metrics("tp"))
         await asleep.wait()
-        assert client.stats == ClientStats(in_flight=0, waiting=1, tasks=0, retries=0)
+        assert client.stats == stats(in_flight=0, waiting=1, tasks=0, retries=0)
 
         wake.set()
         await eventually(lambda: len(raw.heads) == 2)
-        assert client.stats == ClientStats(in_flight=1, waiting=0, tasks=0, retries=1)
+        assert client.stats == stats(in_flight=1, waiting=0, tasks=0, retries=1)
         call.cancel()
         await asyncio.wait([call])
 
@@ -91,7 +96,7 @@ async def test_a_walk_has_a_task_per_page_in_flight(
     walk = client.total_visits("tp-1", page_size=10, prefetch=3).pages()
     await anext(walk)
     await eventually(lambda: client.stats.in_flight == 2)
-    assert client.stats == ClientStats(in_flight=2, waiting=0, tasks=2, retries=0)
+    assert client.stats == stats(in_flight=2, waiting=0, tasks=2, retries=0)
 
     answer.set()
     await walk.aclose()

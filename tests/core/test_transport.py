@@ -62,7 +62,7 @@ def by_name(raw: RawServer) -> str:
 async def test_an_attempt_returns_the_reply(raw: RawServer, transport: Transport) -> None:
     raw.play(reply(b"nothing here", b"X-Thing: 7", status="404 Not Found"))
 
-    outcome = await transport.send("/v9/things", "id=a%2Fb&to=%20")
+    outcome = await transport.send("/v9/things", "id=a%2Fb&to=%20", Timeouts())
 
     assert isinstance(outcome, Reply)
     assert (outcome.status, outcome.body) == (404, b"nothing here")
@@ -76,7 +76,7 @@ async def test_a_failed_attempt_returns_an_error_without_a_chain(
 ) -> None:
     raw.play(reset)
 
-    outcome = await transport.send("/v9/things", "id=7")
+    outcome = await transport.send("/v9/things", "id=7", Timeouts())
 
     assert isinstance(outcome, TransportError)
     assert (outcome.retryable, outcome.attempts, len(raw.heads)) == (True, 0, 1)
@@ -85,7 +85,9 @@ async def test_a_failed_attempt_returns_an_error_without_a_chain(
 
 async def test_aborting_ends_every_attempt_in_flight(raw: RawServer, transport: Transport) -> None:
     raw.play(hang)
-    attempts = [asyncio.create_task(transport.send("/v9/things", f"id={n}")) for n in range(3)]
+    attempts = [
+        asyncio.create_task(transport.send("/v9/things", f"id={n}", Timeouts())) for n in range(3)
+    ]
     await eventually(lambda: len(raw.heads) == 3)
 
     transport.abort()
@@ -94,21 +96,30 @@ async def test_aborting_ends_every_attempt_in_flight(raw: RawServer, transport: 
     assert {type(outcome) for outcome in outcomes} == {RequestTimeoutError}
 
 
+async def test_a_transport_without_connections_has_none_to_forget(raw: RawServer) -> None:
+    transport = Transport(make_settings(raw))
+    transport.forget()
+
+    raw.play(reply(b"{}"))
+    assert isinstance(await transport.send("/", "", Timeouts()), Reply)
+    await transport.aclose()
+
+
 async def test_a_closed_transport_has_no_connection_left(
     raw: RawServer, transport: Transport
 ) -> None:
     raw.play(reply(b"{}"))
-    await transport.send("/v9/things", "id=7")
+    await transport.send("/v9/things", "id=7", Timeouts())
     assert len(raw.tasks) == 1
 
     await transport.aclose()
 
     await eventually(lambda: not raw.tasks)
-    assert isinstance(await transport.send("/v9/things", "id=7"), ClientClosedError)
+    assert isinstance(await transport.send("/v9/things", "id=7", Timeouts()), ClientClosedError)
 
 
 def test_the_settings_are_checked() -> None:
-    for name in ("session", "limits", "timeouts"):
+    for name in ("session", "limits"):
         with pytest.raises(ConfigurationError, match=rf"^{name} must be "):
             TransportSettings(
                 api_key=ApiKey(KEY),
