@@ -3,10 +3,11 @@
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Final, Generic, TypeGuard
+from typing import Any, Final, Generic, TypeAlias, TypeGuard
 
 import attrs
 
+from distinct_async._health import Admit, admit_all
 from distinct_async._search import is_beyond_the_end
 from distinct_async.errors import DistinctError, RepeatedPageError
 from distinct_async.models import P, P_co
@@ -15,6 +16,8 @@ from distinct_async.models import P, P_co
 _DEFAULT_PAGE_SIZE: Final = 50
 # A page has room for a shared item and a new one.
 _SMALLEST_PAGE: Final = 2
+
+Fetch: TypeAlias = Callable[[int, int | None], Awaitable[P_co | DistinctError]]
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -26,19 +29,24 @@ class Source(Generic[P_co]):
             items to request; None leaves it to the server.
         spawn: Runs a coroutine in a task that is cancelled if the walk is abandoned, or returns
             why it cannot.
+        for_flow: Returns `fetch` for the requests of one flow, which take turns with others; a flow
+            of its own if None is passed. None if all requests are alike.
         key: Returns what identifies an item; None if items identify themselves.
         is_full: Returns whether a page has as many items as the server puts on one, so that more
             may follow whatever the total says.
         touchpoint_id: The touchpoint, for errors.
         experience_id: The experience, for errors.
+        admit: Waits until a further list may be started beside others; a walk does not call it.
     """
 
-    fetch: Callable[[int, int | None], Awaitable[P_co | DistinctError]]
+    fetch: Fetch[P_co]
     spawn: Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any] | DistinctError]
+    for_flow: Callable[[object], Fetch[P_co]] | None = None
     key: Callable[[Any], Any] | None = None
     is_full: Callable[[Any], bool] = lambda _: False
     touchpoint_id: str | None = None
     experience_id: str | None = None
+    admit: Admit = admit_all
 
 
 @attrs.frozen(eq=False, repr=False)

@@ -1,17 +1,23 @@
 """`DistinctClient`: one method per request, and a `Pager` per list."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
-from operator import attrgetter
-from typing import Self, TypedDict
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from copy import copy
+from typing import Self
 
 from attrs import evolve
 from typing_extensions import override
 
-from distinct_async._checks import require_after, require_header_text, require_visits_type
+from distinct_async._checks import (
+    require_after,
+    require_header,
+    require_items,
+    require_seconds,
+    require_visits_type,
+)
 from distinct_async._fanout import FanOut, Touchpoints
-from distinct_async._reading import Source
 from distinct_async._secrets import find_api_key, find_base_url, require_base_url
-from distinct_async._session import Policy, Session
+from distinct_async._session import Session
+from distinct_async._sources import Lists
 from distinct_async._transport import (
     DEFAULT_USER_AGENT,
     HTTPSession,
@@ -20,13 +26,12 @@ from distinct_async._transport import (
     TransportSettings,
 )
 from distinct_async._wire import touchpoint_metrics as endpoint
-from distinct_async.config import Limits, RetryPolicy, Runtime, Timeouts
-from distinct_async.errors import ConfigurationError, DistinctError, unwrap
+from distinct_async.config import Limits, Policy, RetryPolicy, Runtime, Timeouts
+from distinct_async.errors import ConfigurationError, unwrap
 from distinct_async.models import (
     AnyVisitsType,
     ClientStats,
     ExperienceMetrics,
-    P,
     TouchpointPage,
     TouchpointSummary,
     UserMetrics,
@@ -35,20 +40,6 @@ from distinct_async.models import (
     VisitsType,
 )
 from distinct_async.pagination import Pager
-
-
-class ClientOptions(TypedDict, total=False):
-    """The keyword arguments of `DistinctClient`, for functions that pass them through."""
-
-    api_key: str | None
-    base_url: str | None
-    session: HTTPSession | None
-    trace_configs: Iterable[TraceConfig] | None
-    retry: RetryPolicy
-    limits: Limits
-    timeouts: Timeouts
-    user_agent: str | None
-    runtime: Runtime
 
 
 class DistinctClient:
@@ -96,14 +87,14 @@ class DistinctClient:
         settings = TransportSettings(
             api_key=api_key.checked(),
             base_url=self._base_url,
-            user_agent=require_header_text("user_agent", user_agent or DEFAULT_USER_AGENT),
+            user_agent=require_header("user_agent", user_agent, default=DEFAULT_USER_AGENT),
             session=session,
-            trace_configs=tuple(trace_configs or ()),
+            trace_configs=require_items("trace_configs", trace_configs, TraceConfig),
             limits=limits,
-            timeouts=timeouts,
             now=runtime.now,
         )
         self._session = Session(Transport(settings), policy)
+        self._lists = Lists(self._session)
 
     @override
     def __repr__(self) -> str:
@@ -130,15 +121,38 @@ class DistinctClient:
     async def __aexit__(self, *exc_info: object) -> None:
         await self.aclose()
 
-    async def aclose(self) -> None:
+    def with_options(
+        self, *, retry: RetryPolicy | None = None, timeouts: Timeouts | None = None
+    ) -> Self:
+        """Return a view of this client with other retries or timeouts.
+
+        It shares all else, such as the limits and the retry budget; closing either closes both.
+
+        Args:
+            retry: When to retry; None for the same as here. Its `budget` has no effect.
+            timeouts: How long to wait; None for the same as here.
+
+        Raises:
+            ConfigurationError: An argument is unusable.
+        """
+        view = copy(self)
+        session = self._session.view(retry=retry, timeouts=timeouts)
+        vars(view).update(_session=session, _lists=self._lists.over(session))
+        return view
+
+    async def aclose(self, grace: float = 0.0) -> None:
         """End every request and walk, and close the session unless it was borrowed.
 
-        Calls and walks that are being awaited raise `ClientClosedError`. Closing twice is allowed.
+        New calls and walks raise `ClientClosedError` at once, and those that are being awaited
+        after `grace`. Closing twice is allowed.
+
+        Args:
+            grace: How long requests that are under way may take to end, seconds.
 
         Raises:
             ConfigurationError: The client belongs to another event loop, which is still open.
         """
-        await self._session.aclose()
+        await self._session.aclose(require_seconds("grace", grace, positive=False))
 
     async def experience_metrics(
         self, experience_id: str, *, offset: int | None = None, page_size: int | None = None
@@ -219,13 +233,8 @@ class DistinctClient:
         Raises:
             ConfigurationError: An argument is unusable.
         """
-        source = Source(
-            fetch=self._fetcher(endpoint.touchpoint_pages(experience_id)),
-            spawn=self._session.spawn,
-            key=attrgetter("id"),
-            experience_id=experience_id,
-        )
-        return Pager(name=f"touchpoints of {experience_id!a}", source=source, page_size=page_size)
+        requests = endpoint.touchpoint_pages(experience_id)
+        return evolve(self._lists.touchpoints(requests, experience_id), page_size=page_size)
 
     def total_visits(
         self,
@@ -303,8 +312,7 @@ class DistinctClient:
                 failures can be resumed: pass ``total_visits(id).resume(error)``.
             visits_type: All scans, or each user's first; not for pagers.
             experience_id: The experience to scope the queries to; not for pagers.
-            page_size: Visits to request per page; None leaves it to the server (50); not for
-                pagers.
+            page_size: Visits per request; None leaves it to the server (50); not for pagers.
             concurrency: Maximum number of touchpoints to walk at once. All their requests share
                 the client's limits.
             prefetch: Maximum number of pages in flight or buffered per touchpoint; not for pagers.
@@ -324,15 +332,14 @@ class DistinctClient:
 
         # Validate eagerly, so the error points at the caller.
         make_pager("any")
-        spawn = self._session.spawn
         return FanOut(
-            touchpoints, make_pager=make_pager, spawn=spawn, concurrency=concurrency
+            touchpoints,
+            make_pager=make_pager,
+            spawn=self._session.spawn,
+            admit=self._session.admit,
+            concurrency=concurrency,
+            flow=self._session.new_flow(),
         ).pages()
-
-    def _fetcher(
-        self, requests: endpoint.PageRequests[P]
-    ) -> Callable[[int, int | None], Awaitable[P | DistinctError]]:
-        return lambda offset, size: self._session.fetch(requests(offset, size))
 
     def _visits(
         self, touchpoint_id: str, visits_type: VisitsType, experience_id: str | None
@@ -340,11 +347,4 @@ class DistinctClient:
         requests = endpoint.visit_pages(
             touchpoint_id, visits_type=visits_type, experience_id=experience_id
         )
-        source = Source(
-            fetch=self._fetcher(requests),
-            spawn=self._session.spawn,
-            is_full=lambda page: len(page.items) >= page.page_size,
-            touchpoint_id=touchpoint_id,
-            experience_id=experience_id,
-        )
-        return Pager(name=f"{visits_type.lower()} visits of {touchpoint_id!a}", source=source)
+        return self._lists.visits(requests, visits_type, touchpoint_id, experience_id)

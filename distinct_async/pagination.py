@@ -136,8 +136,17 @@ class Pager(Generic[T_co, P_co]):
         return [item async for page in self.pages() for item in page.items]
 
 
-def open_walk(pager: "Pager[Any, P_co]") -> Walk[P_co]:
+def in_flow(pager: "Pager[T_co, P_co]", flow: object | None) -> "Pager[T_co, P_co]":
+    """Return a pager whose walks belong to a flow, and take its turns; None makes a new one."""
+    source = pager.source
+    if source.for_flow is None:
+        return pager
+    return evolve(pager, source=evolve(source, fetch=source.for_flow(flow), for_flow=None))
+
+
+def open_walk(pager: "Pager[Any, P_co]", flow: object | None = None) -> Walk[P_co]:
     """Start a walk over a pager's list."""
+    pager = in_flow(pager, flow)
     return Walk(
         pager.source,
         offset=pager.offset,

@@ -12,7 +12,7 @@ import msgspec
 from aiohttp import web
 
 from distinct_async import DistinctClient, Visit
-from distinct_async.client import ClientOptions
+from distinct_async._options import ClientOptions
 from distinct_async.testing._rules import Endpoint, Paging, Payload, Refusal, Touchpoint
 from distinct_async.testing.data import (
     RecordedVisits,
