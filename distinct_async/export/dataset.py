@@ -102,7 +102,8 @@ def update_touchpoints(
 ) -> None:
     """Merge rows into ``<stem>.<format>``; leave the file untouched if nothing changes.
 
-    Rows and counts that only the file has are kept.
+    Rows and counts that only the file has are kept. A missing file is written even without rows,
+    as it tells an export without touchpoints from none.
 
     Raises:
         ExportError: The file cannot be read or written.
@@ -110,13 +111,15 @@ def update_touchpoints(
     path = destination / f"{stem}.{file_format.name}"
     temporary = destination / f".{path.name}.tmp"
     with as_export_error(path):
+        # Another export that failed may have removed it while it was empty.
+        destination.mkdir(parents=True, exist_ok=True)
         lock = FolderLock(destination, wait=True)
         try:
             stored = {row.touchpoint_id: row for row in _read_touchpoints(path, file_format)}
             merged = stored | {
                 key: row.with_counts_from(stored.get(key)) for key, row in touchpoints.items()
             }
-            if merged != stored:
+            if merged != stored or not path.exists():
                 file_format.write_touchpoints(temporary, [merged[key] for key in sorted(merged)])
                 publish(temporary, path)
         finally:

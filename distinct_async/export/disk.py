@@ -42,13 +42,14 @@ class DiskThread:
             raise cancellation
         return running.result()
 
-    async def run_after(self, work: Awaitable[None], cleanup: Callable[[], None]) -> None:
-        """Await `work`, then call `cleanup` in the thread, even if `work` failed."""
+    async def run_after(self, work: Awaitable[T], cleanup: Callable[[], None]) -> T:
+        """Return the result of `work` after calling `cleanup` in the thread, even if it failed."""
         try:
-            await work
+            result = await work
         except BaseException:
             # The error of `work`, a cancellation above all, matters more than that of `cleanup`.
             with suppress(DistinctError):
                 await self.run(cleanup)
             raise
         await self.run(cleanup)
+        return result

@@ -5,7 +5,6 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from functools import partial
 from os import PathLike
 from typing import Final, TypedDict, final
 
@@ -15,7 +14,6 @@ from distinct_async import (
     ConfigurationError,
     DistinctClient,
     DistinctError,
-    FanOutError,
     ListChangedError,
     PaginationError,
     StatusError,
@@ -24,16 +22,18 @@ from distinct_async import (
     VisitsType,
 )
 from distinct_async._checks import (
+    require_callable,
     require_folder,
+    require_instance,
     require_integer,
     require_shard,
     require_visits_type,
 )
-from distinct_async.errors import in_context
 from distinct_async.export.comparison import Comparison
 from distinct_async.export.dataset import update_touchpoints
 from distinct_async.export.disk import DiskThread
-from distinct_async.export.files import make_folders
+from distinct_async.export.failures import Failures
+from distinct_async.export.files import Folders
 from distinct_async.export.formats import FileFormat, find_format
 from distinct_async.export.models import ExportedTouchpoint
 from distinct_async.export.partition import Partition
@@ -111,7 +111,8 @@ async def export_visits(
         client: The client; its limits, retries and timeouts apply.
         touchpoints: An experience's id; or touchpoints, as ids or as `DistinctClient.touchpoints`
             lists them. Duplicates are exported once.
-        destination: The folder to export to; created if missing.
+        destination: The folder to export to; created if missing, and removed again if the export
+            fails before anything is in it.
         experience_id: The experience that scopes the queries; defaults to `touchpoints` if that
             is an experience's id.
         visits_type: All scans, or each user's first.
@@ -136,11 +137,14 @@ async def export_visits(
             visits, or shifts while it is read; and an `ExportError` if a file is unusable.
         DistinctError: The experience's touchpoints could not be listed.
     """
+    require_instance("client", client, DistinctClient)
     if isinstance(touchpoints, str):
         if experience_id not in (None, touchpoints):
             raise ConfigurationError("experience_id must be omitted or equal to touchpoints")
         experience_id = touchpoints
         touchpoints = client.touchpoints(touchpoints)
+    report: Callable[[ExportProgress], object] = _ignore if progress is None else progress
+    require_callable("progress", report)
     plan = ExportPlan(
         client=client,
         experience_id=experience_id,
@@ -155,11 +159,25 @@ async def export_visits(
     )
     # Creating a pager checks the other arguments before anything is written.
     plan.walk("any")
+    return await _run(plan, touchpoints, report)
+
+
+async def _run(
+    plan: ExportPlan, touchpoints: Touchpoints, report: Callable[[ExportProgress], object]
+) -> ExportProgress:
     with ThreadPoolExecutor(1, thread_name_prefix="distinct-export") as executor:
-        disk = DiskThread(executor)
-        await disk.run(partial(make_folders, plan.destination))
-        selected = await plan.select(touchpoints)
-        return await _Run(plan, disk, selected, progress or (lambda _: None)).run()
+        disk, folders = DiskThread(executor), Folders(plan.destination)
+
+        async def run() -> ExportProgress:
+            await disk.run(folders.create)
+            selected = await plan.select(touchpoints)
+            return await _Run(plan, disk, selected, report).run()
+
+        return await disk.run_after(run(), folders.remove_empty)
+
+
+def _ignore(_: ExportProgress) -> None:
+    pass
 
 
 @final
@@ -176,10 +194,10 @@ class _Run:
         self._plan = plan
         self._disk = disk
         self._queue = deque(selected)
-        self._stopped = False
+        self._failures = Failures(plan.experience_id)
+        self._admit = plan.walk("any").source.admit
         self._report = report
         self._retries_before = plan.client.stats.retries
-        self._errors: list[DistinctError] = []
         self._touchpoints: dict[str, ExportedTouchpoint] = {}
         self._progress = ExportProgress(touchpoints=len(selected))
         for summary in selected.values():
@@ -211,21 +229,31 @@ class _Run:
             # If one worker raised, the others were cancelled above.
             if not worker.cancelled():
                 worker.result()
-        if self._errors:
-            raise self._fan_out_error()
+        if self._failures:
+            done, left = self._progress.touchpoints_done, len(self._queue)
+            raise self._failures.as_error(done=done, left=left)
 
     async def _work(self) -> None:
-        while self._queue and not self._stopped:
+        while self._queue and not self._failures.stopped:
+            end_probe = await self._failures.wait(self._admit)
             touchpoint_id = self._queue.popleft()
-            partition = self._plan.partition(touchpoint_id)
+            if not self._queue:
+                self._failures.dismiss_waiting()
             try:
-                work = self._export(touchpoint_id, partition)
-                await self._disk.run_after(work, partition.close)
-            except DistinctError as error:
-                self._record_failure(touchpoint_id, error)
-                self._advance(touchpoints_failed=1, parts_written=partition.parts_written)
-            else:
-                self._advance(touchpoints_done=1, parts_written=partition.parts_written)
+                await self._export_one(touchpoint_id)
+            finally:
+                end_probe()
+
+    async def _export_one(self, touchpoint_id: str) -> None:
+        partition = self._plan.partition(touchpoint_id)
+        try:
+            work = self._export(touchpoint_id, partition)
+            await self._disk.run_after(work, partition.close)
+        except DistinctError as error:
+            self._failures.record(touchpoint_id, error)
+            self._advance(touchpoints_failed=1, parts_written=partition.parts_written)
+        else:
+            self._advance(touchpoints_done=1, parts_written=partition.parts_written)
 
     async def _export(self, touchpoint_id: str, partition: Partition) -> None:
         """Append the visits that a touchpoint's parts do not have yet."""
@@ -294,23 +322,11 @@ class _Run:
         self._progress = attrs.evolve(self._progress, **counts, retries=retries)
         self._report(self._progress)
 
-    def _record_failure(self, touchpoint_id: str, error: DistinctError) -> None:
-        in_context(error, touchpoint_id=touchpoint_id, experience_id=self._plan.experience_id)
-        if error.__cause__ is not None:
-            # Its frames keep pages alive, and many touchpoints may fail.
-            error.__cause__.with_traceback(None)
-        self._errors.append(error)
-        self._stopped |= error.fatal
-
-    def _fan_out_error(self) -> FanOutError:
-        failed, done = len(self._errors), self._progress.touchpoints_done
-        message = f"{failed} of {done + failed} touchpoints failed"
-        error = FanOutError(message + "; no more were started" * bool(self._queue), self._errors)
-        error.started = done + failed
-        return error
-
     def _save_touchpoints(self) -> None:
         plan = self._plan
+        if self._progress.touchpoints and not self._touchpoints:
+            # Nothing was learned of any, so do not claim that there are none.
+            return
         update_touchpoints(
             plan.destination, plan.touchpoints_stem, plan.file_format, self._touchpoints
         )

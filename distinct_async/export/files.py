@@ -6,7 +6,7 @@ Everything here blocks on the disk, so call it from a thread and never from the 
 import errno
 import os
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -76,16 +76,39 @@ class FolderLock:
             os.close(descriptor)
 
 
-def make_folders(folder: Path) -> list[Path]:
-    """Create a folder and its missing parents; return the parent of each one created.
+@final
+class Folders:
+    """A folder and its parents: the missing ones are created, and removed again if left empty.
 
-    Raises:
-        ExportError: The folder cannot be created.
+    Args:
+        folder: The folder.
     """
-    with as_export_error(folder):
-        missing = [path for path in (folder, *folder.parents) if not path.exists()]
-        folder.mkdir(parents=True, exist_ok=True)
-        return [path.parent for path in missing]
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._created: list[Path] = []
+
+    def create(self) -> None:
+        """Create what is missing.
+
+        Raises:
+            ExportError: The folder cannot be created.
+        """
+        with as_export_error(self._folder):
+            folders = (self._folder, *self._folder.parents)
+            self._created = [path for path in folders if not path.exists()]
+            self._folder.mkdir(parents=True, exist_ok=True)
+
+    def sync(self) -> None:
+        """Flush the names of the created folders to disk."""
+        for path in self._created:
+            sync(path.parent)
+
+    def remove_empty(self) -> None:
+        """Remove the created folders that are empty."""
+        for path in self._created:
+            with suppress(OSError):
+                path.rmdir()
 
 
 def publish(temporary: Path, path: Path) -> None:

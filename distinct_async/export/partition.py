@@ -10,7 +10,7 @@ from typing import Final, final
 
 from distinct_async import ExportError, Visit
 from distinct_async.export.dataset import find_parts, part_name
-from distinct_async.export.files import FolderLock, as_export_error, make_folders, publish, sync
+from distinct_async.export.files import FolderLock, Folders, as_export_error, publish
 from distinct_async.export.formats import Format, VisitWriter
 from distinct_async.export.stored import StoredVisits
 
@@ -47,6 +47,7 @@ class Partition:
         self.rows_rejected = 0
         self.parts_written = 0
         self._folder = folder
+        self._folders = Folders(folder)
         self._touchpoint_id = touchpoint_id
         self._format = file_format
         self._rows_per_part = rows_per_part
@@ -124,7 +125,7 @@ class Partition:
             self.rows_rejected = part.rows
 
     def close(self) -> None:
-        """Finish the open part and release the folder.
+        """Finish the open part and release the folder, or remove it if it is new and empty.
 
         Raises:
             ExportError: Writing failed; the open part is discarded.
@@ -134,6 +135,7 @@ class Partition:
         finally:
             if self._rejected is not None:
                 self._rejected.discard()
+            self._folders.remove_empty()
             if self._lock is not None:
                 self._lock.release()
 
@@ -163,8 +165,8 @@ class Partition:
     def _ensure_locked(self) -> None:
         if self._lock is not None:
             return
-        for parent in make_folders(self._folder):
-            sync(parent)
+        self._folders.create()
+        self._folders.sync()
         self._lock = FolderLock(self._folder)
         if any(self._folder.iterdir()):
             raise ExportError("another export wrote here in the meantime", str(self._folder))

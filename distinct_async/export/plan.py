@@ -17,9 +17,11 @@ from distinct_async import (
     VisitPage,
     VisitsType,
 )
+from distinct_async._lifetime import Flow
 from distinct_async.export.dataset import touchpoint_folder
 from distinct_async.export.formats import Format
 from distinct_async.export.partition import Partition
+from distinct_async.pagination import in_flow
 
 Touchpoints: TypeAlias = (
     str | Iterable[str | TouchpointSummary] | AsyncIterable[str | TouchpointSummary]
@@ -45,6 +47,7 @@ class ExportPlan:
         concurrency: Maximum number of touchpoints to export at once.
         prefetch: Maximum number of pages of a touchpoint in flight or buffered.
         rows_per_part: Maximum number of visits in a part.
+        flow: What the export's walks belong to, so that they take one turn together.
     """
 
     client: DistinctClient
@@ -57,6 +60,7 @@ class ExportPlan:
     concurrency: int
     prefetch: int
     rows_per_part: int
+    flow: Flow = attrs.field(factory=Flow)
 
     def walk(
         self, touchpoint_id: str, *, offset: int = 0, after: Sequence[Visit] = ()
@@ -73,7 +77,7 @@ class ExportPlan:
         """
         unique = self.visits_type is VisitsType.UNIQUE
         list_visits = self.client.unique_visits if unique else self.client.total_visits
-        return list_visits(
+        pager = list_visits(
             touchpoint_id,
             experience_id=self.experience_id,
             offset=offset,
@@ -81,6 +85,7 @@ class ExportPlan:
             page_size=self.page_size,
             prefetch=self.prefetch,
         )
+        return in_flow(pager, self.flow)
 
     async def page_at(self, touchpoint_id: str, offset: int) -> VisitPage | None:
         """Request a single visit; None if the server refuses the offset as beyond the list's end.

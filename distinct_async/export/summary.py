@@ -8,7 +8,7 @@ from typing import Final
 import attrs
 
 from distinct_async import ExportError, VisitsType
-from distinct_async._checks import require_visits_type
+from distinct_async._checks import require_folder, require_visits_type
 from distinct_async.export.dataset import find_parts, touchpoint_id_of, visits_folder
 from distinct_async.export.files import as_export_error
 from distinct_async.export.formats import find_format, find_format_of
@@ -69,15 +69,16 @@ def summarize(
 
     Raises:
         ExportError: There is no export, a file cannot be read, or parts do not add up.
-        ConfigurationError: `visits_type` is unusable, or the files need pyarrow, which is not
+        ConfigurationError: An argument is unusable, or the files need pyarrow, which is not
             installed.
     """
-    root = Path(directory)
+    root = require_folder("directory", directory)
     wanted = None if visits_type is None else require_visits_type(visits_type)
     known = _read_touchpoints(root)
     kind = _choose_visits_type(root, wanted)
-    if kind is None and not known:
+    if kind is None and known is None:
         raise ExportError("there are no exported visits here", str(root))
+    known = known or {}
     kind = wanted or kind or VisitsType.TOTAL
     counts = {key: _count(key, known, kind, Tally()) for key in known}
     whole = Tally()
@@ -129,14 +130,15 @@ def _tally(folder: Path) -> Tally:
     return whole
 
 
-def _read_touchpoints(root: Path) -> dict[str, ExportedTouchpoint]:
-    """Merge the touchpoints' files of all shards; newer files win."""
-    found: dict[str, ExportedTouchpoint] = {}
+def _read_touchpoints(root: Path) -> dict[str, ExportedTouchpoint] | None:
+    """Merge the touchpoints' files of all shards; newer files win. None if there is no file."""
+    found: dict[str, ExportedTouchpoint] | None = None
     with as_export_error(root):
         paths = sorted(root.glob("touchpoints*.*"), key=lambda path: path.stat().st_mtime)
     for path in paths:
         file_format = find_format_of(path)
         if file_format is not None:
             with as_export_error(path):
+                found = found or {}
                 found |= {row.touchpoint_id: row for row in file_format.read_touchpoints(path)}
     return found

@@ -73,6 +73,12 @@ def test_stored_rows_and_counts_of_touchpoints_are_kept(tmp_path: Path) -> None:
     assert CSV.read_touchpoints(path) == [touchpoint("a", 1, 1), touchpoint("b", 5, 3)]
 
 
+def test_a_folder_that_another_export_has_removed_is_created_again(tmp_path: Path) -> None:
+    update_touchpoints(tmp_path / "a" / "b", "touchpoints", CSV, {"a": touchpoint("a", 1, 1)})
+
+    assert [*files_of(tmp_path)] == ["a", "a/b", "a/b/touchpoints.csv"]
+
+
 def test_unchanged_touchpoints_are_not_written(tmp_path: Path) -> None:
     rows = {"a": touchpoint("a", 1, 1)}
     update_touchpoints(tmp_path, "touchpoints", CSV, rows)
@@ -87,7 +93,8 @@ def test_a_temporary_touchpoints_file_of_a_crashed_export_is_removed(tmp_path: P
     touch(tmp_path, ".touchpoints.csv.tmp")
     update_touchpoints(tmp_path, "touchpoints", CSV, {})
 
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["touchpoints.csv"]
+    assert CSV.read_touchpoints(tmp_path / "touchpoints.csv") == []
 
 
 @pytest.mark.parametrize("file_format", ["csv", "csv.gz", "jsonl", "jsonl.zst", "parquet"])

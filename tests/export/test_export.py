@@ -10,7 +10,7 @@ from contextlib import aclosing
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import duckdb
 import pandas as pd
@@ -28,7 +28,13 @@ from distinct_async import (
     Visit,
     VisitsType,
 )
-from distinct_async.export import ExportOptions, ExportProgress, FileFormat, export_visits
+from distinct_async.export import (
+    ExportOptions,
+    ExportProgress,
+    FileFormat,
+    export_visits,
+    summarize,
+)
 from distinct_async.export.files import FolderLock
 from distinct_async.export.formats import find_format
 from distinct_async.export.plan import is_in_shard
@@ -227,7 +233,7 @@ async def test_a_full_disk_stops_the_export(
             await export(client, folder, ["tp-1", "tp-3"], concurrency=1)
 
     assert "No space left on device" in str(caught.value.failures["tp-1"])
-    assert not [path for path in folder.rglob("*") if path.is_file()]
+    assert not folder.parent.exists()
     await export(client, folder)
     assert rows_of(folder) == expected()
 
@@ -245,7 +251,73 @@ async def test_a_destination_that_cannot_be_created_is_an_export_error(
 async def test_an_unknown_experience_raises_not_found(client: DistinctClient, folder: Path) -> None:
     with pytest.raises(NotFoundError):
         await export(client, folder, "exp-gone")
-    assert not list(folder.iterdir())
+    assert not folder.parent.exists()
+
+
+@pytest.mark.parametrize("ours", ["some", "some/where"])
+async def test_a_failed_export_removes_only_the_folders_it_created(
+    client: DistinctClient, folder: Path, tmp_path: Path, ours: str
+) -> None:
+    (tmp_path / ours).mkdir(parents=True)
+    before = files_of(tmp_path).keys()
+
+    for touchpoints in ("exp-gone", ["tp-gone", ""], [7]):
+        with pytest.raises((NotFoundError, FanOutError, ConfigurationError)):
+            await export(client, folder, touchpoints)
+        assert files_of(tmp_path).keys() == before
+
+
+async def test_an_export_cancelled_during_the_listing_leaves_no_folder(
+    client: DistinctClient, fake: FakeDistinct, folder: Path
+) -> None:
+    released = asyncio.Event()
+
+    async def hold(_: FakeRequest, payload: dict[str, Any]) -> dict[str, Any]:
+        await released.wait()
+        return payload
+
+    fake.intercept = hold
+    running = asyncio.create_task(export(client, folder))
+    await eventually(lambda: fake.requests)
+    assert folder.is_dir()
+    running.cancel()
+    await asyncio.wait([running])
+    released.set()
+
+    assert running.cancelled()
+    assert not folder.parent.exists()
+
+
+async def test_a_listing_that_fails_midway_is_raised_itself_and_leaves_no_folder(
+    client: DistinctClient, fake: FakeDistinct, folder: Path
+) -> None:
+    async def fail(request: FakeRequest, payload: dict[str, Any]) -> dict[str, Any]:
+        if int(request.parameters.get("offset", 0)):
+            fake.api_key = "another"
+            payload = {"statusCode": 401, "message": "revoked"}
+        return payload
+
+    for number in range(60):
+        fake.add_touchpoint(f"more-{number}")
+    fake.page_touchpoints = True
+    fake.intercept = fail
+
+    with pytest.raises(AuthenticationError, match="the server answered 401: revoked"):
+        await export(client, folder)
+    assert not folder.parent.exists()
+
+
+@pytest.mark.parametrize("file_format", get_args(FileFormat))
+async def test_an_export_without_touchpoints_has_a_summary(
+    client: DistinctClient, folder: Path, file_format: FileFormat
+) -> None:
+    for _ in range(2):
+        done = await export(client, folder, [], format=file_format)
+
+        assert done == ExportProgress()
+        assert [*files_of(folder)] == [f"touchpoints.{file_format}"]
+    assert summarize(folder).touchpoints == ()
+    assert summarize(folder, visits_type="UNIQUE").visits_type is VisitsType.UNIQUE
 
 
 async def test_touchpoints_can_come_from_any_iterable_and_are_exported_once(
@@ -307,6 +379,15 @@ async def test_queries_are_scoped_to_the_experience_if_one_is_given(
         ({"rows_per_part": 0}, "rows_per_part must be"),
         ({"page_size": 0}, "page_size must be at least 1"),
         ({"prefetch": 0}, "prefetch must be at least 1"),
+        ({"concurrency": 10**400}, "concurrency must be at most"),
+        ({"rows_per_part": 2**63}, "rows_per_part must be at most"),
+        ({"page_size": 2**63}, "page_size must be at most"),
+        ({"prefetch": 10**5000}, "prefetch must be at most"),
+        ({"shard": (1, 2**63)}, "shard must be at most"),
+        ({"progress": "x"}, "progress must be callable, got str"),
+        ({"progress": 0}, "progress must be callable, got int"),
+        ({"format": 10**5000}, "format must be one of .*, got a huge int"),
+        ({"destination": "a\0b"}, "destination must be"),
         ({"destination": ""}, "destination must be"),
         ({"destination": b"x"}, "destination must be"),
         ({"destination": None}, "destination must be"),
@@ -325,6 +406,7 @@ async def test_unusable_arguments_are_rejected_before_any_request(
     with pytest.raises(ConfigurationError, match=problem):
         await export_visits(client, **arguments)
     assert not fake.requests
+    assert not folder.parent.exists()
 
 
 def test_export_options_are_all_options_of_export_visits_but_progress() -> None:

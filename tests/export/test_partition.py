@@ -307,7 +307,7 @@ def test_a_failing_disk_discards_the_part(
             partition.close()
 
     assert caught.value.fatal == fatal
-    assert not [path for path in folder.parent.rglob("*") if path.is_file()]
+    assert not list(folder.parent.iterdir())
     # The next run succeeds.
     partition = open_partition(folder, file_format=file_format)
     fill(partition, 9)

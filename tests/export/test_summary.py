@@ -149,6 +149,12 @@ def test_an_unknown_visits_type_is_rejected(tmp_path: Path) -> None:
         summarize(tmp_path, visits_type=unknown)
 
 
+@pytest.mark.parametrize("directory", ["", "a\0b", None, 7])
+def test_an_unusable_directory_is_named_in_the_error(directory: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"^directory must be the path of a folder$"):
+        summarize(directory)
+
+
 def test_a_folder_without_an_export_is_an_error(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(ExportError, match="there are no exported visits here"):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias, get_args
 
 from distinct_async import ConfigurationError
+from distinct_async._checks import shown
 from distinct_async.export.formats.base import Format, VisitBuffer, VisitWriter
 
 __all__ = [
@@ -37,7 +38,7 @@ def find_format(name: object) -> Format:
         ConfigurationError: There is none, or it needs pyarrow, which is not installed.
     """
     if not isinstance(name, str) or name not in FORMATS:
-        raise ConfigurationError(f"format must be one of {', '.join(FORMATS)}, got {name!a:.80}")
+        raise ConfigurationError(f"format must be one of {', '.join(FORMATS)}, got {shown(name)}")
     kind, _, compression = name.partition(".")
     if kind == "parquet" or compression == "zst":
         require_arrow(f"format {name}")
