@@ -17,7 +17,7 @@ from benchmarks.processes import Outcome
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = (
-    *("aiohttp", "aiolimiter", "attrs", "cattrs", "dlt", "httpx", "hypothesis", "msgspec"),
+    *("aiohttp", "attrs", "cattrs", "dlt", "httpx", "hypothesis", "msgspec"),
     *("openai", "orjson", "pyarrow", "pydantic", "requests", "singer-sdk", "tenacity"),
 )
 
@@ -166,6 +166,67 @@ class FaultFigures:
     living: list[dict[str, int]] = attrs.field(factory=list[dict[str, int]])
 
 
+@attrs.frozen(kw_only=True)
+class LimitedRun:
+    """A job in front of a limiting server.
+
+    Attributes:
+        job: Its name.
+        seed: The seed of the client's randomness and of the server's failures.
+        needed: Requests that the job needs.
+        ideal: Seconds that the limit allows.
+        seconds: Seconds that the job took.
+        late_rate: Requests per second that the server admitted in the second half of the job.
+        touchpoints: Touchpoints to deliver.
+        lost_touchpoints: How many of them were not delivered, or not completely.
+        lost_visits: How many of their visits were not delivered.
+        failures: Number of errors by name.
+        requests: Requests that the server counted.
+        refused: Requests that its limit refused.
+    """
+
+    job: str
+    seed: int
+    needed: int
+    ideal: float
+    seconds: float
+    late_rate: float
+    touchpoints: int
+    lost_touchpoints: int
+    lost_visits: int
+    failures: dict[str, int]
+    requests: int
+    refused: int
+
+
+@attrs.frozen(kw_only=True)
+class LimitedServer:
+    """A server, and the jobs that were run in front of it.
+
+    Attributes:
+        server: The server, in words.
+        rate: Requests per second that it admits, or None.
+        runs: The jobs.
+    """
+
+    server: str
+    rate: float | None
+    runs: list[LimitedRun]
+
+
+@attrs.frozen(kw_only=True)
+class LimitFigures:
+    """Figures of `benchmarks.limits`.
+
+    Attributes:
+        rows: The servers of each row.
+        experiments: The counts of every other row's runs.
+    """
+
+    rows: dict[str, list[LimitedServer]]
+    experiments: dict[str, list[dict[str, Any]]]
+
+
 FIGURES: dict[str, Any] = {
     "walk": list[WalkFigures],
     "memory": list[MemoryFigures],
@@ -174,6 +235,7 @@ FIGURES: dict[str, Any] = {
     "fanout": FanOutFigures,
     "export": ExportFigures,
     "faults": FaultFigures,
+    "limits": LimitFigures,
 }
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from benchmarks.records import Record
-from benchmarks.reporting import costs, jobs, survival, walking
+from benchmarks.reporting import costs, jobs, limiting, survival, walking
 from benchmarks.reporting.values import Section
 
 _SECTIONS: Mapping[str, Callable[[Any], Section]] = {
@@ -14,6 +14,7 @@ _SECTIONS: Mapping[str, Callable[[Any], Section]] = {
     "fanout": jobs.fanout,
     "export": jobs.export,
     "faults": survival.faults,
+    "limits": limiting.limits,
 }
 
 
