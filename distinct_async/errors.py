@@ -77,7 +77,7 @@ class DistinctError(Exception):
         attempts: HTTP attempts made for the failed request; 0 if none was made.
         retryable: Whether the same request may succeed later.
         fatal: Whether the client's other requests would fail the same way now: its key or
-            address is refused, it is closed, or an outage has exhausted its retry budget.
+            address is refused, it is closed, or nothing has succeeded for long.
     """
 
     retryable: bool = False

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import threading
 from collections.abc import Callable
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
@@ -25,7 +26,9 @@ from distinct_async import (
     Pager,
     RepeatedPageError,
     ResumePoint,
+    RetryPolicy,
     ServerError,
+    Timeouts,
     TouchpointSummary,
     UserMetrics,
     UserTouchpoint,
@@ -124,6 +127,14 @@ async def test_omitted_arguments_are_not_sent(
         ("limit", lambda c: c.unique_visits("t", limit=1.0)),
         ("page_size", lambda c: c.unique_visits("t", page_size=True)),
         ("prefetch", lambda c: c.unique_visits("t", prefetch=0)),
+        ("offset", lambda c: c.experience_metrics("e", offset=2**63)),
+        ("page_size", lambda c: c.touchpoint_metrics("t", page_size=10**400)),
+        ("page_size", lambda c: c.touchpoints("e", page_size=10**400)),
+        ("offset", lambda c: c.total_visits("t", offset=2**63)),
+        ("limit", lambda c: c.unique_visits("t", limit=10**5000)),
+        ("prefetch", lambda c: c.total_visits("t", prefetch=2**63)),
+        ("page_size", lambda c: c.pages_across(["t"], page_size=2**63)),
+        ("concurrency", lambda c: c.pages_across(["t"], concurrency=10**400)),
     ],
 )
 async def test_invalid_arguments_are_refused_before_any_request(
@@ -133,6 +144,19 @@ async def test_invalid_arguments_are_refused_before_any_request(
         await call(client)
 
     assert not fake.requests
+
+
+async def test_the_largest_arguments_work(fake: FakeDistinct, small: list[Visit]) -> None:
+    most, longest = 2**63 - 1, int(threading.TIMEOUT_MAX)
+    limits = Limits(concurrency=most, max_body_bytes=most, requests_per_second=1e300)
+    timeouts = Timeouts(connect=longest, read=longest, attempt=longest, total=longest)
+    retry = RetryPolicy(attempts=most, base_delay=longest, max_delay=longest, budget=most)
+    large: dict[str, Any] = {"page_size": most, "prefetch": most}
+    async with fake.client(limits=limits, timeouts=timeouts, retry=retry) as client:
+        assert await client.total_visits("tp-1", limit=most, **large).collect() == small
+        assert await client.total_visits("tp-1", offset=most, **large).collect() == []
+        pages = client.pages_across(["tp-1"], concurrency=most, **large)
+        assert [visit async for page in pages for visit in page.items] == small
 
 
 async def test_documented_errors_raise_their_class(

@@ -37,10 +37,12 @@ surrogates = st.text(st.characters(categories=["Cs"]), min_size=1)
 
 
 @contextmanager
-def served() -> Iterator[tuple[asyncio.Runner, FakeDistinct, DistinctClient]]:
+def served(
+    clock: FakeClock | None = None,
+) -> Iterator[tuple[asyncio.Runner, FakeDistinct, DistinctClient]]:
     with asyncio.Runner() as runner:
         fake = runner.run(FakeDistinct().__aenter__())
-        client = fake.client(runtime=FakeClock().runtime)
+        client = fake.client(runtime=(clock or FakeClock()).runtime)
         try:
             yield runner, fake, client
         finally:
@@ -118,7 +120,8 @@ class ServerAndWalks(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.served = served()
+        self.clock = FakeClock()
+        self.served = served(self.clock)
         self.runner, self.fake, self.client = self.served.__enter__()
         self.fake.add_touchpoint("tp")
         self.total: list[Visit] = []
@@ -216,6 +219,8 @@ class ServerAndWalks(RuleBasedStateMachine):
                 await self.advance(walk, wanted)
             except (ServerError, RateLimitError, NotFoundError) as error:
                 self.resume(walk, error)
+                # Until then, the client makes no requests.
+                self.clock.time += getattr(error, "retry_after", None) or 0
         else:
             raise AssertionError("the walk never ends")
         model = self.total if walk.visits_type is VisitsType.TOTAL else [*self.unique.values()]

@@ -25,10 +25,11 @@ from distinct_async import (
 )
 from distinct_async._reading import Source
 from distinct_async._secrets import ApiKey
-from distinct_async._session import Policy, Session
+from distinct_async._session import Session
 from distinct_async._transport import Transport, TransportSettings
 from distinct_async._wire.protocol import Reply, Request, encode_query, struct_decoder
 from distinct_async._wire.structuring import structure
+from distinct_async.config import Policy
 from distinct_async.testing import FakeClock
 from tests.support.helpers import KEY
 from tests.support.raw_server import Exchange, RawServer, response_of
@@ -203,7 +204,9 @@ async def test_a_503_amid_a_walk_is_retried(
     server.change = fail_at(1, 3, statusCode=503, message="Later")
 
     assert await scans(session, "g/1").collect() == BADGES
-    assert (session.stats.retries, len(clock.sleeps)) == (2, 2)
+    assert session.stats.retries == 2
+    # Besides the delays before retries, a 503 slows down what is in flight with it.
+    assert len(clock.sleeps) >= 2
     assert len(server.targets) == 12 + 2
 
 

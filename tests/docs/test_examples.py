@@ -49,7 +49,7 @@ async def test_streaming_yields_visits_pages_and_lists(
 async def test_pages_across_collects_users_and_prints_an_experience(
     client: DistinctClient, visits: list[Visit], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    names = await execute(block_of("README", "defaultdict"), client=client)
+    names = await execute(block_of("README", "users = {}"), client=client)
 
     assert names["users"] == {"tp-1": visits[:7], "tp-2": visits[:7]}
     assert printed_by(capsys) == [f"Entry Scan {v.user_id} {v.timestamp}" for v in visits]

@@ -170,7 +170,7 @@ async def test_a_request_cancelled_while_waiting_for_the_rate_limit_frees_its_sl
     async with DistinctClient(KEY, base_url=raw.url, limits=limits) as client:
         await client.touchpoint_metrics("tp")
         waiting = asyncio.create_task(client.touchpoint_metrics("tp"))
-        await eventually(lambda: client.stats.in_flight == 1)
+        await eventually(lambda: client.stats.waiting == 1)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting

@@ -45,8 +45,9 @@ async def test_retries_do_not_multiply_the_requests_of_an_outage() -> None:
 
     assert figures.succeeded == figures.failures["wrong"] == figures.leaks == 0
     assert figures.failures.total() == 1_000
-    # The budget of 500 tokens pays for 100 retries, regardless of the number of calls.
-    assert figures.requests == 1_100
+    # The budget of 500 tokens pays for 100 retries, regardless of the number of calls, and for a
+    # few more that time refills before 8 calls have failed.
+    assert 1_100 <= figures.requests <= 1_110
 
 
 @pytest.mark.parametrize("encoding", ["identity", "gzip", "deflate"])
