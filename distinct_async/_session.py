@@ -92,6 +92,7 @@ class _Shared:
         self.transport = transport
         self.runtime = runtime
         self.adaptive = limits.adaptive
+        self.longest_pause = policy.retry.max_retry_after
         self.pace = Pace(
             ceiling=limits.requests_per_second, adaptive=limits.adaptive, random=runtime.random
         )
@@ -228,7 +229,9 @@ class Session:
                 ticket = waited
             self._begin_attempt(call)
             outcome = await self._send(call, ticket)
-            if not _is_throttle(outcome) or not self._should_send_again(call, outcome):
+            if not _is_throttle(outcome):
+                return outcome
+            if not self._should_send_again(call, cast("StatusError", outcome)):
                 return outcome
 
     async def _wait(self, call: _Call[T]) -> Ticket | DistinctError:
@@ -281,7 +284,8 @@ class Session:
         """Tell the pace of an answer that is no success, and return it."""
         shared, now = self._shared, self._policy.runtime.monotonic()
         crowded = (
-            call.attempts == 1
+            shared.adaptive
+            and call.attempts == 1
             and _status_of(outcome) == _BUSY
             and shared.crowding.explains(now, in_flight=shared.gate.in_flight)
         )
@@ -290,7 +294,7 @@ class Session:
             return outcome
         error = cast("StatusError", outcome)
         pause = error.retry_after
-        if pause is not None and pause > self._policy.retry.max_retry_after:
+        if pause is not None and pause > shared.longest_pause:
             self._shut(error, now)
             return outcome
         if pause is None and crowded:
@@ -302,17 +306,19 @@ class Session:
 
     def _shut(self, error: StatusError, now: float) -> None:
         """Send nothing for as long as the server asks, which is longer than the policy waits."""
-        wait, longest = error.retry_after or 0.0, self._policy.retry.max_retry_after
+        wait, longest = error.retry_after or 0.0, self._shared.longest_pause
         problem = f"it asks to wait {wait:,.0f} s, longer than max_retry_after ({longest:g} s)"
         error.args = (f"{error.args[0]}; {problem}",)
         error.fatal = True
         self._shared.gate.shut(now + wait)
 
-    def _should_send_again(self, call: _Call[T], outcome: object) -> bool:
+    def _should_send_again(self, call: _Call[T], error: StatusError) -> bool:
         """Whether the server only asked to be asked less often, which is no failure."""
         shared, retry = self._shared, self._policy.retry
-        retries = retry.attempts > 1 and retry.budget and _status_of(outcome) in retry.statuses
+        retries = retry.attempts > 1 and retry.budget and error.status in retry.statuses
         if not shared.adaptive or not retries or shared.gate.is_shut:
+            return False
+        if (error.retry_after or 0.0) > retry.max_retry_after:
             return False
         now = self._policy.runtime.monotonic()
         if call.deadline is None or now + shared.pace.delay(now, 0) < call.deadline:

@@ -129,7 +129,7 @@ class DistinctClient:
         It shares all else, such as the limits and the retry budget; closing either closes both.
 
         Args:
-            retry: When to retry; None for the same as here. Its `budget` has no effect.
+            retry: When to retry; None for the same as here. `budget` and `outage_after` are shared.
             timeouts: How long to wait; None for the same as here.
 
         Raises:

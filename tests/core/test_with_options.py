@@ -9,6 +9,7 @@ from distinct_async import (
     ConfigurationError,
     DistinctClient,
     Limits,
+    RateLimitError,
     RequestTimeoutError,
     RetryPolicy,
     ServerError,
@@ -89,3 +90,22 @@ def test_options_are_checked() -> None:
         client.with_options(retry=3)  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match=r"^timeouts must be Timeouts"):
         client.with_options(timeouts=3)  # type: ignore[arg-type]
+
+
+async def test_a_view_that_waits_less_does_not_keep_the_others_from_waiting(
+    fake: FakeDistinct, clock: FakeClock
+) -> None:
+    async with fake.client(runtime=clock.runtime) as client:
+        impatient = client.with_options(retry=RetryPolicy(max_retry_after=5))
+        fake.fail_next(429, retry_after=60)
+        with pytest.raises(RateLimitError) as caught:
+            await fetch_total(impatient)
+        assert (caught.value.retry_after, caught.value.attempts, caught.value.fatal) == (
+            60,
+            1,
+            False,
+        )
+
+        start = clock.time
+        assert await fetch_total(client) == 3
+        assert clock.time - start >= 60
