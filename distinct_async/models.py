@@ -265,6 +265,6 @@ class ClientStats:
     waiting: int
     tasks: int
     retries: int
-    retry_budget: float
+    retry_budget: int
     pace: float | None
     paused_for: float
