@@ -124,6 +124,7 @@ async def test_the_command_ends_quietly_when_its_reader_goes_away(fake: FakeDist
     assert (process.returncode, err) == (0, b"")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command", [("--help",), ("--version",), (), ("visits", "--help"), ("touchpoints", "exp-1")]
 )
@@ -146,6 +147,7 @@ WRITERS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 @pytest.mark.parametrize("command", WRITERS, ids=" ".join)
 async def test_a_full_disk_behind_stdout_is_one_line_and_exit_1(command: tuple[str, ...]) -> None:
@@ -158,6 +160,7 @@ async def test_a_full_disk_behind_stdout_is_one_line_and_exit_1(command: tuple[s
     assert err == b"distinct-async: cannot write to stdout: No space left on device\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", WRITERS, ids=" ".join)
 async def test_a_closed_stdout_is_one_line_and_exit_1(command: tuple[str, ...]) -> None:
     code, err = await in_a_shell(*command, streams=">&-")
@@ -165,6 +168,7 @@ async def test_a_closed_stdout_is_one_line_and_exit_1(command: tuple[str, ...]) 
     assert (code, err) == (1, b"distinct-async: cannot write to stdout: it is closed\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("streams", [">&-", ">/dev/full"])
 async def test_summaries_need_a_stdout_and_exports_need_none(to: Path, streams: str) -> None:
     code, err = await in_a_shell("export", "exp-1", "--to", str(to), streams=streams)
@@ -180,6 +184,7 @@ async def test_summaries_need_a_stdout_and_exports_need_none(to: Path, streams: 
     assert (code, len(err.splitlines())) == (1, 3)
 
 
+@pytest.mark.slow
 async def test_a_closed_stderr_is_no_failure() -> None:
     for command in (("--version",), ("touchpoints", "exp-1")):
         assert await in_a_shell(*command, streams="2>&-") == (0, b"")

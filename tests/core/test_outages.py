@@ -130,6 +130,7 @@ async def test_a_hundred_failures_end_a_fan_out_sooner(clock: FakeClock) -> None
     assert 300 <= require_outage(error).started <= 302
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", [0.0, 1.0])
 async def test_single_calls_hardly_amplify_a_total_outage(clock: FakeClock, every: float) -> None:
     transport = ScriptedTransport(make_reply(status=503))
@@ -142,6 +143,7 @@ async def test_single_calls_hardly_amplify_a_total_outage(clock: FakeClock, ever
     assert 10_000 + 100 <= len(transport.sent) <= 10_200
 
 
+@pytest.mark.slow
 async def test_concurrent_calls_hardly_amplify_a_total_outage(
     raw: RawServer, clock: FakeClock
 ) -> None:
