@@ -229,7 +229,8 @@ class Session:
                 ticket = waited
             self._begin_attempt(call)
             outcome = await self._send(call, ticket)
-            if not _is_throttle(outcome):
+            # In an outage, 503s may carry a Retry-After, and their retries must not be free.
+            if _status_of(outcome) != _TOO_MANY:
                 return outcome
             if not self._should_send_again(call, cast("StatusError", outcome)):
                 return outcome
@@ -264,9 +265,7 @@ class Session:
             if reply.status != HTTPStatus.OK:
                 # Decode it before anything else starts, because a 429 must slow that down.
                 return self._told(call, ticket, request.decode(reply))
-            now = clock()
-            shared.crowding.succeeded(now)
-            shared.pace.succeed(ticket, now)
+            shared.pace.succeed(ticket, clock())
             contended = shared.gate.contended
         except BaseException:
             shared.pace.cancel(ticket, clock())
@@ -277,8 +276,11 @@ class Session:
             # Let the request that waits for this slot go out before decoding.
             await asyncio.sleep(0)
         outcome = request.decode(reply)
-        # The envelope of a 200 may say 429.
-        return self._told(call, ticket, outcome) if isinstance(outcome, StatusError) else outcome
+        if isinstance(outcome, DistinctError):
+            # The envelope of a 200 may say 429 or 503.
+            return self._told(call, ticket, outcome)
+        shared.crowding.succeeded(clock())
+        return outcome
 
     def _told(self, call: _Call[Any], ticket: Ticket, outcome: U) -> U:
         """Tell the pace of an answer that is no success, and return it."""
