@@ -8,6 +8,7 @@ of the 250 µs of processor time that a request takes, and each request has two 
 import asyncio
 import math
 from collections.abc import Callable, Coroutine
+from operator import itemgetter
 from typing import Any, TypeVar, final
 
 T = TypeVar("T")
@@ -92,7 +93,7 @@ class Deadlines:
         loop = asyncio.get_running_loop()
         now = loop.time()
         earliest = math.inf
-        for scope, deadline in self._deadlines.items():
+        for scope, deadline in sorted(self._deadlines.items(), key=itemgetter(1)):
             if deadline > now:
                 earliest = min(earliest, deadline)
             elif not scope.expired():
