@@ -1,7 +1,13 @@
 """Whether 503s mean that too many requests are in flight, or that something is broken."""
 
 import math
+from http import HTTPStatus
 from typing import Final, final
+
+from distinct_async.errors import StatusError
+
+TOO_MANY: Final = HTTPStatus.TOO_MANY_REQUESTS
+BUSY: Final = HTTPStatus.SERVICE_UNAVAILABLE
 
 # One in seven requests answered 503 tells a crowded server from something broken, once there are
 # two of them.
@@ -48,3 +54,17 @@ class Crowding:
             return True
         doubted, self._doubted = self._doubted, self._doubted or in_flight > 1
         return self._doubted and not doubted
+
+
+def status_of(outcome: object) -> int | None:
+    """Return the status of an error that has one."""
+    return outcome.status if isinstance(outcome, StatusError) else None
+
+
+def is_throttle(outcome: object) -> bool:
+    """Return whether an answer asks to be asked less often: a 429, or a 503 with Retry-After."""
+    if not isinstance(outcome, StatusError):
+        return False
+    return outcome.status == TOO_MANY or (
+        outcome.status == BUSY and outcome.retry_after is not None
+    )

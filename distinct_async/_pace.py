@@ -252,7 +252,8 @@ class Pace:
             self._burst = self._blast = max(1, self._in_time - before)
             self._blast_seconds = self._refusing_from - first
         elif not self._fruitless:
-            self._estimate = self._improved_estimate()
+            # Growth starts from the estimate, so no lower one may stop it.
+            self._estimate = max(self._improved_estimate(), 1 / _LONGEST_PAUSE)
         if not self._fruitless:
             self._empty_at, self._empty_after = self._refused_at, self._refused_after
         self._learned = self._estimate * _BETA

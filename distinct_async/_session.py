@@ -12,7 +12,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar, cast, final
 
 import attrs
 
-from distinct_async._crowding import Crowding
+from distinct_async._crowding import BUSY, TOO_MANY, Crowding, is_throttle, status_of
 from distinct_async._gate import Gate
 from distinct_async._health import Admission, Admit, Health
 from distinct_async._lifetime import Flow, Lifetime
@@ -24,6 +24,7 @@ from distinct_async.errors import (
     ClientClosedError,
     DistinctError,
     RequestTimeoutError,
+    ServerError,
     StatusError,
     in_context,
 )
@@ -32,8 +33,6 @@ from distinct_async.models import ClientStats
 T = TypeVar("T")
 U = TypeVar("U")
 
-_TOO_MANY: Final = HTTPStatus.TOO_MANY_REQUESTS
-_BUSY: Final = HTTPStatus.SERVICE_UNAVAILABLE
 # Seconds to wait if a server is crowded and does not say how long.
 _CROWDED_PAUSE: Final = 0.05
 # Seconds of waiting that a timeout mentions.
@@ -101,6 +100,8 @@ class _Shared:
         self.admission = Admission(Health(policy.retry, self.budget), runtime)
         self.lifetime = Lifetime(self.forget)
         self.retries = 0
+        # Whether the last answer besides throttles was a failure, so that a 429 is one, too.
+        self.failing = False
         self.crowding = Crowding()
 
     def forget(self) -> None:
@@ -229,10 +230,8 @@ class Session:
                 ticket = waited
             self._begin_attempt(call)
             outcome = await self._send(call, ticket)
-            # In an outage, 503s may carry a Retry-After, and their retries must not be free.
-            if _status_of(outcome) != _TOO_MANY:
-                return outcome
-            if not self._should_send_again(call, cast("StatusError", outcome)):
+            throttled = status_of(outcome) == TOO_MANY
+            if not throttled or not self._should_send_again(call, cast("StatusError", outcome)):
                 return outcome
 
     async def _wait(self, call: _Call[T]) -> Ticket | DistinctError:
@@ -260,12 +259,12 @@ class Session:
         try:
             reply = await shared.transport.send(request.path, request.query, self._policy.timeouts)
             if isinstance(reply, DistinctError):
+                shared.failing = True
                 shared.pace.cancel(ticket, clock())
                 return reply
             if reply.status != HTTPStatus.OK:
                 # Decode it before anything else starts, because a 429 must slow that down.
                 return self._told(call, ticket, request.decode(reply))
-            shared.pace.succeed(ticket, clock())
             contended = shared.gate.contended
         except BaseException:
             shared.pace.cancel(ticket, clock())
@@ -279,19 +278,22 @@ class Session:
         if isinstance(outcome, DistinctError):
             # The envelope of a 200 may say 429 or 503.
             return self._told(call, ticket, outcome)
-        shared.crowding.succeeded(clock())
+        now, shared.failing = clock(), False
+        shared.crowding.succeeded(now)
+        shared.pace.succeed(ticket, now)
         return outcome
 
     def _told(self, call: _Call[Any], ticket: Ticket, outcome: U) -> U:
         """Tell the pace of an answer that is no success, and return it."""
         shared, now = self._shared, self._policy.runtime.monotonic()
+        shared.failing |= isinstance(outcome, ServerError)
         crowded = (
             shared.adaptive
             and call.attempts == 1
-            and _status_of(outcome) == _BUSY
+            and status_of(outcome) == BUSY
             and shared.crowding.explains(now, in_flight=shared.gate.in_flight)
         )
-        if not crowded and not _is_throttle(outcome):
+        if not crowded and not is_throttle(outcome):
             shared.pace.succeed(ticket, now)
             return outcome
         error = cast("StatusError", outcome)
@@ -303,6 +305,10 @@ class Session:
             # Slowing down is what helps, so its retry is paid for.
             shared.budget.refund(retried=True)
             pause = _CROWDED_PAUSE
+        elif pause is None and shared.failing:
+            # Going slower would only make an outage last longer.
+            shared.pace.cancel(ticket, now)
+            return outcome
         shared.pace.throttle(ticket, now, retry_after=pause)
         return outcome
 
@@ -318,9 +324,9 @@ class Session:
         """Whether the server only asked to be asked less often, which is no failure."""
         shared, retry = self._shared, self._policy.retry
         retries = retry.attempts > 1 and retry.budget and error.status in retry.statuses
-        if not shared.adaptive or not retries or shared.gate.is_shut:
+        if not retries or (error.retry_after or 0.0) > retry.max_retry_after:
             return False
-        if (error.retry_after or 0.0) > retry.max_retry_after:
+        if not shared.adaptive or shared.failing or shared.gate.is_shut:
             return False
         now = self._policy.runtime.monotonic()
         if call.deadline is None or now + shared.pace.delay(now, 0) < call.deadline:
@@ -335,16 +341,3 @@ class Session:
         if call.queued >= _WORTH_SAYING:
             message += f"; {call.queued:.1f} s of it waiting for the client's limits"
         return RequestTimeoutError(message)
-
-
-def _status_of(outcome: object) -> int | None:
-    return outcome.status if isinstance(outcome, StatusError) else None
-
-
-def _is_throttle(outcome: object) -> bool:
-    """Return whether an answer asks to be asked less often: a 429, or a 503 with Retry-After."""
-    if not isinstance(outcome, StatusError):
-        return False
-    return outcome.status == _TOO_MANY or (
-        outcome.status == _BUSY and outcome.retry_after is not None
-    )

@@ -325,3 +325,18 @@ def test_no_order_of_events_stops_it(
         elif tickets:
             pace.cancel(tickets.pop(), now)
     assert pace.rate is None or pace.rate >= 0.01
+
+
+def test_many_episodes_with_hardly_anything_admitted_leave_a_rate() -> None:
+    """As in an outage, where some answers are 429 and the others no success."""
+    pace = Pace(random=lambda: 0.5)
+    now = 0.0
+    for _ in range(500):
+        now += pace.delay(now, 0)
+        pace.succeed(pace.start(now), now)
+        now += pace.delay(now, 0)
+        pace.throttle(pace.start(now), now)
+        assert pace.delay(now, 0) <= 25
+
+    assert pace.rate is not None
+    assert pace.rate >= 0.04

@@ -401,6 +401,20 @@ async def test_without_learning_a_429_is_retried_like_any_failure(
     assert (caught.value.attempts, len(fake.requests)) == (5, 5)
 
 
+async def test_in_an_outage_a_429_costs_an_attempt_like_any_failure(clock: FakeClock) -> None:
+    answers = [make_reply(status=status) for status in (503, 429, 429, 429, 429, 429)]
+    session = make_session(ScriptedTransport(*answers), runtime=clock.runtime)
+
+    error = await fetch_text(session)
+
+    assert isinstance(error, RateLimitError)
+    assert error.attempts == 5
+    # Four retries, less what time refills during them.
+    assert 480 <= session.stats.retry_budget < 500
+    # The outage is no reason to go slower once it is over.
+    assert session.stats.pace is None
+
+
 async def test_a_server_that_refuses_everything_ends_the_request_with_its_answer(
     fake: FakeDistinct, clock: FakeClock
 ) -> None:

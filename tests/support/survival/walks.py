@@ -122,6 +122,5 @@ async def single_calls(
 
 async def outage(*, calls: int, seed: int = 0) -> CallFigures:
     """Make single calls to a server that never answers properly."""
-    # A server that also answers 429 is asked more slowly, for so long that time pays for retries.
-    down = named("closed before the head", "reset before the head", "502", "503")
+    down = named("closed before the head", "reset before the head", "429", "502", "503")
     return await single_calls(calls=calls, seed=seed, rate=1.0, faults=down)
