@@ -23,7 +23,7 @@ import cattrs
 import orjson
 from typing_extensions import override
 
-from benchmarks.server import render_page, workers
+from benchmarks.server import Heads, render_page, workers
 
 DATE_OF_NOW = "date"
 EXPERIENCE = "exp-1"
@@ -227,26 +227,15 @@ class _Limiter:
         return _Answer(200, [before, touchpoint, after], service.latency)
 
 
-class _Requests(asyncio.Protocol):
-    """One connection."""
-
-    _transport: asyncio.Transport
-
+class _Requests(Heads):
     def __init__(self, limiter: _Limiter) -> None:
         self._limiter = limiter
-        self._received = b""
 
     @override
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-
-    @override
-    def data_received(self, data: bytes) -> None:
-        *heads, self._received = (self._received + data).split(b"\r\n\r\n")
-        for head in heads:
-            answer = self._limiter.answer(head)
-            asyncio.get_running_loop().call_later(answer.latency, self._send, answer)
+    def head_received(self, head: bytes) -> None:
+        answer = self._limiter.answer(head)
+        asyncio.get_running_loop().call_later(answer.latency, self._send, answer)
 
     def _send(self, answer: _Answer) -> None:
         self._limiter.leave(answer)
-        self._transport.write(answer.encode())
+        self.transport.write(answer.encode())

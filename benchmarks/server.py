@@ -107,29 +107,39 @@ def _work(service: Service, port: int, started: Connection) -> None:
     loop.run_until_complete(serve())
 
 
-class _Visits(asyncio.Protocol):
-    """One connection."""
+class Heads(asyncio.Protocol):
+    """One connection, whose requests are no more than their heads."""
 
-    _transport: asyncio.Transport
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
-        self._received = b""
+    transport: asyncio.Transport
+    _received = b""
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
+        self.transport = cast("asyncio.Transport", transport)
 
     @override
     def data_received(self, data: bytes) -> None:
         *heads, self._received = (self._received + data).split(b"\r\n\r\n")
         for head in heads:
-            response = self._respond(head)
-            if self._service.latency:
-                loop = asyncio.get_running_loop()
-                loop.call_later(self._service.latency, self._transport.write, response)
-            else:
-                self._transport.write(response)
+            self.head_received(head)
+
+    def head_received(self, head: bytes) -> None:
+        """Answer a request."""
+        raise NotImplementedError
+
+
+class _Visits(Heads):
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    @override
+    def head_received(self, head: bytes) -> None:
+        response = self._respond(head)
+        if self._service.latency:
+            loop = asyncio.get_running_loop()
+            loop.call_later(self._service.latency, self.transport.write, response)
+        else:
+            self.transport.write(response)
 
     def _respond(self, head: bytes) -> bytes:
         target = head[: head.index(b"\r\n")]

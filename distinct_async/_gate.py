@@ -88,7 +88,7 @@ class Gate:
             self.admit()
 
     def admit(self) -> None:
-        """Let in all that may start now, and see to it that the others are looked at in time."""
+        """Let in every attempt that may start now, and schedule another look for the rest."""
         while (flow := self._next_flow()) is not None:
             now = self._runtime.monotonic()
             delay = self._pace.delay(now, self.in_flight)

@@ -81,7 +81,7 @@ class Place(Generic[P]):
         self._extra = 0
         self._missing: Keys = ()
         self._peak: int = 0
-        # The largest total since the last accepted page, in the list as it is after any shift.
+        # The largest total since the last accepted page; unlike the peak, a shift leaves it alone.
         self._noted: int = 0
         self._totals: deque[int] = deque(maxlen=PATIENCE)
 

@@ -8,7 +8,7 @@ from benchmarks.reporting.values import Goal, Section, Spread, Table
 
 LEAST_COLD, LEAST_LEARNED = 75, 85
 MOST_CROWDED = 2
-# Seconds of probing that an outage is told from broken touchpoints in.
+# Seconds of probing that it may take to tell an outage from broken touchpoints.
 MOST_PROBING = 60
 MOST_BESIDE, LEAST_BULK = 1.6, 0.9
 MOST_OUTAGE = 1.02
@@ -84,31 +84,28 @@ def _failures(runs: Iterable[LimitedRun]) -> str:
 
 
 def _cold(server: LimitedServer) -> list[Goal]:
-    def share(run: LimitedRun) -> float:
-        return run.ideal / run.seconds * 100
-
-    runs = server.runs
-    return [
-        Goal(
-            f"{server.server}: {runs[0].needed:,} requests from a cold start, of the limit",
-            f"≥ {LEAST_COLD}%, complete",
-            _each_job(runs, share, 0, "%") + _failures(runs),
-            reached=all(_is_complete(run) and share(run) >= LEAST_COLD for run in runs),
-        )
-    ]
+    title = f"{server.runs[0].needed:,} requests from a cold start"
+    return _shares(server, title, lambda run: run.ideal / run.seconds, LEAST_COLD)
 
 
 def _learned(server: LimitedServer) -> list[Goal]:
-    def share(run: LimitedRun) -> float:
-        return run.late_rate / (server.rate or 1.0) * 100
+    title = f"the second half of {server.runs[0].needed:,} requests"
+    return _shares(server, title, lambda run: run.late_rate / (server.rate or 1.0), LEAST_LEARNED)
+
+
+def _shares(
+    server: LimitedServer, title: str, share: Callable[[LimitedRun], float], least: int
+) -> list[Goal]:
+    def percent(run: LimitedRun) -> float:
+        return share(run) * 100
 
     runs = server.runs
     return [
         Goal(
-            f"{server.server}: the second half of {runs[0].needed:,} requests, of the limit",
-            f"≥ {LEAST_LEARNED}%, complete",
-            _each_job(runs, share, 0, "%") + _failures(runs),
-            reached=all(_is_complete(run) and share(run) >= LEAST_LEARNED for run in runs),
+            f"{server.server}: {title}, of the limit",
+            f"≥ {least}%, complete",
+            _each_job(runs, percent, 0, "%") + _failures(runs),
+            reached=all(_is_complete(run) and percent(run) >= least for run in runs),
         )
     ]
 

@@ -7,6 +7,7 @@ import attrs
 import pytest
 
 from distinct_async import DistinctError, ListChangedError, ServerError, Visit
+from tests.core.living_exports import read
 from tests.support.living_desk import Desk, Reader
 from tests.support.living_judge import GOOD, Record
 from tests.support.living_list import LivingList, PastEnd
@@ -127,15 +128,7 @@ def run_after(
     async def run() -> Reader:
         desk = Desk(Record(living))
         pager = desk.pager(offset=len(stored), after=stored[-known:], page_size=page_size)
-        reader = Reader(pager.pages())
-        while not reader.done:
-            reader.ask()
-            await asyncio.sleep(0)
-            while desk.waiting:
-                desk.answer()
-            reader.collect()
-        await reader.aclose()
-        return reader
+        return await read(desk, Reader(pager.pages()))
 
     reader = asyncio.run(run())
     new = [visit for page in reader.read for visit in page.items]

@@ -3,40 +3,28 @@
 import asyncio
 import heapq
 import itertools
-import random
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
-from distinct_async import Runtime
+from typing_extensions import override
+
+from distinct_async.testing import FakeClock
 from tests.support.helpers import spin
 
 
-class OrderedClock:
-    """Ends sleeps in the order of their ends, each once all else has come to rest.
-
-    Attributes:
-        time: The current time in seconds.
-    """
+class OrderedClock(FakeClock):
+    """Ends sleeps in the order in which they are due, one at a time, when nothing else can run."""
 
     def __init__(self, *, seed: int = 0) -> None:
-        self.time = 1_700_000_000.0
+        super().__init__(seed=seed)
         self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
         self._numbers = itertools.count()
-        self._random = random.Random(seed)
 
+    @override
     async def sleep(self, seconds: float) -> None:
         wake = asyncio.get_running_loop().create_future()
         heapq.heappush(self._sleepers, (self.time + seconds, next(self._numbers), wake))
         await wake
-
-    @property
-    def runtime(self) -> Runtime:
-        return Runtime(
-            sleep=self.sleep,
-            monotonic=lambda: self.time,
-            now=lambda: self.time,
-            random=self._random.random,
-        )
 
     @asynccontextmanager
     async def running(self, is_busy: Callable[[], bool]) -> AsyncGenerator[None, None]:
