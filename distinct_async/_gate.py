@@ -58,7 +58,7 @@ class Gate:
         if not self._has_slot(is_call=flow is None):
             return None
         now = self._runtime.monotonic()
-        if self._pace.delay(now, self.in_flight) > 0:
+        if self._pace.delay(now) > 0:
             return None
         self.in_flight += 1
         return self._pace.start(now)
@@ -91,7 +91,7 @@ class Gate:
         """Let in every attempt that may start now, and schedule another look for the rest."""
         while (flow := self._next_flow()) is not None:
             now = self._runtime.monotonic()
-            delay = self._pace.delay(now, self.in_flight)
+            delay = self._pace.delay(now)
             if delay > 0:
                 self._wake_in(delay, now)
                 return
@@ -180,9 +180,6 @@ class Gate:
             self._stop_sleeping()
 
     def _wake_in(self, delay: float, now: float) -> None:
-        if math.isinf(delay):
-            # The end of an attempt in flight will wake it.
-            return
         if self._sleeper is not None and not self._sleeper.done():
             if self._wake_at <= now + delay + _WORTH_WAKING:
                 return

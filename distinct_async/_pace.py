@@ -155,12 +155,11 @@ class Pace:
         """No attempt may start before this time."""
         return self._paused_until
 
-    def delay(self, now: float, in_flight: int) -> float:  # noqa: ARG002
+    def delay(self, now: float) -> float:
         """Return the seconds until the next attempt may start; 0.0 for now.
 
         Args:
             now: Seconds on a monotonic clock, here and below.
-            in_flight: Attempts started and not yet ended.
         """
         start = max(self._next, self._paused_until)
         if self._ceiling is not None:

@@ -13,7 +13,7 @@ from distinct_async.errors import DistinctError, RepeatedPageError
 from distinct_async.models import P, P_co
 
 # API document, "Query Parameters".
-_DEFAULT_PAGE_SIZE: Final = 50
+DEFAULT_PAGE_SIZE: Final = 50
 # A page has room for a shared item and a new one.
 _SMALLEST_PAGE: Final = 2
 
@@ -78,7 +78,7 @@ class Reader(Generic[P]):
     @property
     def likely_size(self) -> int:
         """Number of items on the next page, if the list is long enough; at least two."""
-        return max(self._full_page or self._page_size or _DEFAULT_PAGE_SIZE, _SMALLEST_PAGE)
+        return max(self._full_page or self._page_size or DEFAULT_PAGE_SIZE, _SMALLEST_PAGE)
 
     async def read(self, start: int, end: int, *, overlap: int, stop: int, again: bool) -> Run[P]:
         """Fetch the pages of a range, with more requests where pages are short.

@@ -89,7 +89,6 @@ class _Shared:
     def __init__(self, transport: Transport, policy: Policy) -> None:
         limits, runtime = policy.limits, policy.runtime
         self.transport = transport
-        self.runtime = runtime
         self.adaptive = limits.adaptive
         self.longest_pause = policy.retry.max_retry_after
         self.pace = Pace(
@@ -329,7 +328,7 @@ class Session:
         if not shared.adaptive or shared.failing or shared.gate.is_shut:
             return False
         now = self._policy.runtime.monotonic()
-        if call.deadline is None or now + shared.pace.delay(now, 0) < call.deadline:
+        if call.deadline is None or now + shared.pace.delay(now) < call.deadline:
             return True
         # There is no time left for another attempt.
         call.deadline = now

@@ -7,7 +7,7 @@ from operator import attrgetter
 from typing import Any, Final, TypeAlias
 
 from distinct_async._lifetime import Flow
-from distinct_async._reading import Fetch, Source
+from distinct_async._reading import DEFAULT_PAGE_SIZE, Fetch, Source
 from distinct_async._session import Session
 from distinct_async._wire.protocol import Request
 from distinct_async.errors import DistinctError, StatusError
@@ -22,8 +22,6 @@ from distinct_async.models import (
 from distinct_async.pagination import Pager
 
 _LOGGER: Final = logging.getLogger("distinct_async")
-# API document, "Query Parameters": what the server returns if no page size is requested.
-_DEFAULT_PAGE_SIZE: Final = 50
 # The document has 400 for an invalid parameter; the others are what proxies say.
 _TOO_LARGE: Final = frozenset({400, 413, 414, 422})
 
@@ -108,7 +106,7 @@ class Lists:
     ) -> Awaitable[P | DistinctError]:
         """Fetch a page, and again without a page size if the server refuses this one."""
         size = self._sizes.accepted(size)
-        if size is None or size <= _DEFAULT_PAGE_SIZE:
+        if size is None or size <= DEFAULT_PAGE_SIZE:
             return self._session.fetch(requests(offset, size), flow)
         return self._fetch_large(requests, offset, size, flow)
 

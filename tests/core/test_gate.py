@@ -1,7 +1,6 @@
 """The gate: slots that flows share by turns, at the pace that the server allows."""
 
 import asyncio
-import math
 from collections.abc import Awaitable
 from typing import Any, cast
 
@@ -174,7 +173,7 @@ class Stepped:
 
     wait = 0.0
 
-    def delay(self, _: float, __: int) -> float:
+    def delay(self, _: float) -> float:
         return self.wait
 
     def start(self, now: float) -> Ticket:
@@ -212,19 +211,6 @@ async def test_a_shorter_delay_replaces_a_longer_sleep(clock: FakeClock) -> None
 
     assert sleeps[:2] == [60, 0.5]
     assert turns.entered == ["a", "b"]
-
-
-async def test_an_infinite_delay_waits_for_the_end_of_an_attempt(clock: FakeClock) -> None:
-    turns, pace, sleeps = await stepped(clock)
-    turns.enter("a")
-    await settle()
-    pace.wait = math.inf
-    turns.enter("b")
-    await settle()
-    pace.wait = 0
-    await turns.leave()
-
-    assert (turns.entered, sleeps) == (["a", "b"], [])
 
 
 async def test_the_last_waiter_that_leaves_ends_the_sleep(clock: FakeClock) -> None:

@@ -33,7 +33,7 @@ def run(pace: Pace, *, admits: float, now: float, until: float) -> float:
     """Start attempts as soon as they may; end each at once, every one within a rate admitted."""
     tokens, at = 1.0, now
     while now < until:
-        now += pace.delay(now, 1)
+        now += pace.delay(now)
         tokens = min(5.0, tokens + (now - at) * admits)
         at = now
         ticket = pace.start(now)
@@ -48,7 +48,7 @@ def run(pace: Pace, *, admits: float, now: float, until: float) -> float:
 
 def test_nothing_is_limited_before_the_first_refusal(pace: Pace) -> None:
     for now in range(100):
-        assert pace.delay(now / 1000, 15) == 0.0
+        assert pace.delay(now / 1000) == 0.0
         pace.succeed(pace.start(now / 1000), now / 1000)
 
     assert pace.rate is None
@@ -60,8 +60,8 @@ def test_retry_after_pauses_all(pace: Pace) -> None:
     pace.throttle(ticket, 0.02, retry_after=1.0)
 
     assert pace.paused_until == 1.02
-    assert pace.delay(0.02, 3) == 1.0
-    assert pace.delay(1.02, 0) == 0.0
+    assert pace.delay(0.02) == 1.0
+    assert pace.delay(1.02) == 0.0
 
 
 def test_the_longest_pause_holds(pace: Pace) -> None:
@@ -93,14 +93,14 @@ def test_few_refusals_without_a_time_are_ignored(pace: Pace) -> None:
         start_and_end(pace, pace.throttle, 1, now / 10)
 
     assert pace.rate is None
-    assert pace.delay(10.0, 0) == 0.0
+    assert pace.delay(10.0) == 0.0
 
 
 def test_many_refusals_without_a_time_are_not(pace: Pace) -> None:
     start_and_end(pace, pace.succeed, 9, 0.0)
     start_and_end(pace, pace.throttle, 8, 0.1)
 
-    assert pace.delay(0.12, 0) == pytest.approx(0.1)
+    assert pace.delay(0.12) == pytest.approx(0.1)
 
 
 def test_after_the_first_refusal_the_rate_is_what_the_burst_can_have_regained(pace: Pace) -> None:
@@ -111,7 +111,7 @@ def test_after_the_first_refusal_the_rate_is_what_the_burst_can_have_regained(pa
     pace.start(now)
 
     assert pace.rate == pytest.approx(5 / 0.1 + 1 / 0.3)
-    assert pace.delay(now, 1) == pytest.approx(1 / (5 / 0.1 + 1 / 0.3))
+    assert pace.delay(now) == pytest.approx(1 / (5 / 0.1 + 1 / 0.3))
 
 
 def test_a_refusal_of_the_very_first_attempt_is_a_burst_of_one(pace: Pace) -> None:
@@ -165,7 +165,7 @@ def test_late_refusals_belong_to_the_episode(pace: Pace) -> None:
     blast(pace)
     now = pace.paused_until
     for _ in range(30):
-        now += pace.delay(now, 1)
+        now += pace.delay(now)
         pace.succeed(pace.start(now), now)
     rate, paused = pace.rate, pace.paused_until
 
@@ -185,7 +185,7 @@ def test_pauses_grow_while_nothing_is_admitted(pace: Pace) -> None:
     now = 0.0
     for _ in range(60):
         pace.throttle(pace.start(now), now)
-        pauses.append(pace.delay(now, 0))
+        pauses.append(pace.delay(now))
         now = pace.paused_until
 
     assert pauses == sorted(pauses)
@@ -226,11 +226,11 @@ def test_lateness_is_made_up_for_within_the_burst(pace: Pace) -> None:
     blast(pace)
     now = pace.paused_until
     pace.start(now)
-    now += pace.delay(now, 1)
+    now += pace.delay(now)
     pace.start(now + 0.001)
     assert pace.rate is not None
 
-    assert pace.delay(now, 1) == pytest.approx(1 / pace.rate, rel=0.1)
+    assert pace.delay(now) == pytest.approx(1 / pace.rate, rel=0.1)
 
 
 def test_cancelled_attempts_are_no_evidence(pace: Pace) -> None:
@@ -238,7 +238,7 @@ def test_cancelled_attempts_are_no_evidence(pace: Pace) -> None:
         pace.cancel(pace.start(now / 1000), now / 1000)
 
     assert pace.rate is None
-    assert pace.delay(1.0, 0) == 0.0
+    assert pace.delay(1.0) == 0.0
 
 
 @pytest.mark.parametrize(("ceiling", "at_once"), [(50.0, 5), (5.0, 1), (0.5, 1)])
@@ -248,12 +248,12 @@ def test_a_ceiling_lets_a_tenth_of_a_second_start_at_once(
 ) -> None:
     pace = Pace(ceiling=ceiling, adaptive=adaptive)
     started = 0
-    while pace.delay(7.0, started) == 0.0:
+    while pace.delay(7.0) == 0.0:
         pace.start(7.0)
         started += 1
 
     assert started == at_once
-    assert pace.delay(7.0, started) == pytest.approx(1 / ceiling)
+    assert pace.delay(7.0) == pytest.approx(1 / ceiling)
     assert pace.rate == ceiling
 
 
@@ -261,7 +261,7 @@ def test_a_ceiling_holds_for_a_minute() -> None:
     pace = Pace(ceiling=50)
     now, started = 0.0, 0
     while now < 60:
-        now += pace.delay(now, 1)
+        now += pace.delay(now)
         pace.succeed(pace.start(now), now)
         started += 1
 
@@ -283,11 +283,11 @@ def test_the_learned_rate_stays_below_the_ceiling() -> None:
 def test_without_learning_only_what_the_server_asks_for_is_kept() -> None:
     pace = Pace(adaptive=False)
     blast(pace)
-    assert pace.delay(0.02, 0) == 0.0
+    assert pace.delay(0.02) == 0.0
 
     pace.throttle(pace.start(1.0), 1.0, retry_after=2.0)
 
-    assert pace.delay(1.0, 0) == 2.0
+    assert pace.delay(1.0) == 2.0
     pace.start(3.0)
     assert pace.rate is None
 
@@ -313,10 +313,10 @@ def test_no_order_of_events_stops_it(
     for step, seconds, retry_after in steps:
         now += seconds
         if step == "start":
-            delay = pace.delay(now, len(tickets))
+            delay = pace.delay(now)
             assert 0.0 <= delay <= 100.0 + 1e-9
             now += delay
-            assert pace.delay(now, len(tickets)) == pytest.approx(0.0, abs=1e-9)
+            assert pace.delay(now) == pytest.approx(0.0, abs=1e-9)
             tickets.append(pace.start(now))
         elif tickets and step == "succeed":
             pace.succeed(tickets.pop(), now)
@@ -332,11 +332,11 @@ def test_many_episodes_with_hardly_anything_admitted_leave_a_rate() -> None:
     pace = Pace(random=lambda: 0.5)
     now = 0.0
     for _ in range(500):
-        now += pace.delay(now, 0)
+        now += pace.delay(now)
         pace.succeed(pace.start(now), now)
-        now += pace.delay(now, 0)
+        now += pace.delay(now)
         pace.throttle(pace.start(now), now)
-        assert pace.delay(now, 0) <= 25
+        assert pace.delay(now) <= 25
 
     assert pace.rate is not None
     assert pace.rate >= 0.04

@@ -249,7 +249,7 @@ class World:
         """Start as many attempts as the pace allows."""
         while client.work > 0 and client.in_flight < client.concurrency:
             delay = client.busy_from(self.now) - self.now
-            delay = delay or client.pace.delay(self.now, client.in_flight)
+            delay = delay or client.pace.delay(self.now)
             assert delay < math.inf or client.in_flight
             if delay > 0:
                 self._wake(client, self.now + delay + self.lag * self._random.random())
