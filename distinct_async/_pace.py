@@ -246,8 +246,8 @@ class Pace:
         self._refusing = False
         if self._learned is None:
             from_ = self._refusing_from - _BURST_SECONDS
-            before = next((count for at, count in self._marks if at >= from_), self._in_time)
-            first = next((at for at, _ in self._marks if at >= from_), self._refusing_from)
+            marks = (mark for mark in self._marks if mark[0] >= from_)
+            first, before = next(marks, (self._refusing_from, self._in_time))
             self._burst = self._blast = max(1, self._in_time - before)
             self._blast_seconds = self._refusing_from - first
         elif not self._fruitless:
