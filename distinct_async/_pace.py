@@ -17,10 +17,11 @@ slots, divided by the latency, per second.
 """
 
 import math
-from collections import deque
 from collections.abc import Callable
 from random import random as _random
 from typing import Final, final
+
+from distinct_async._evidence import Admissions
 
 # When the attempt started.
 Ticket = float
@@ -46,9 +47,8 @@ _TOLERATED_SHARE: Final = 0.25
 
 # The burst is what the last second before the first refusal admitted.
 _BURST_SECONDS: Final = 1.0
-# Counting the admitted attempts every 20 ms resolves a ramp of half a second; keep ten seconds.
-_MARK_SECONDS: Final = 0.02
-_MARKS: Final = 512
+# No estimate is made from less time.
+_SHORTEST: Final = 0.02
 
 # Fast growth is by a third per attempt, and by e in 0.3 s at most: a faster one is refused before
 # enough attempts are counted, and a slower one costs more than a better estimate saves.
@@ -123,17 +123,14 @@ class Pace:
         self._forget_evidence()
 
     def _forget_evidence(self) -> None:
-        # The attempts admitted so far, and how many there were at some times.
+        self._admissions = Admissions()
         self._admitted = 0
-        self._marks: deque[tuple[float, int]] = deque(maxlen=_MARKS)
-        self._next_mark = -math.inf
         # How many refusals were ignored, less a part of the attempts admitted since.
         self._score = 0.0
-        # The episode: whether it goes on; from when, and how many attempts that started before
-        # were admitted; its last refusal, and how many were admitted before that.
+        # The episode: whether it goes on; when its last refused attempt started and ended, and how
+        # many were admitted before that end.
         self._refusing = False
-        self._refusing_from = -math.inf
-        self._in_time = 0
+        self._refused_start = -math.inf
         self._refused_at = -math.inf
         self._refused_after = 0
         # The last episode before which something was admitted, whether that is an earlier one, and
@@ -181,16 +178,12 @@ class Pace:
             self._next = now - credit + 1 / self._learned
         return now
 
-    def succeed(self, ticket: Ticket, now: float) -> None:
+    def succeed(self, ticket: Ticket) -> None:
         """End an attempt that the server's limit admitted, whatever else its answer was."""
-        if now >= self._next_mark:
-            self._next_mark = now + _MARK_SECONDS
-            self._marks.append((now, self._admitted))
+        self._admissions.add(ticket)
         self._admitted += 1
         if self._score:
             self._score = max(0.0, self._score - _TOLERATED_SHARE)
-        if self._refusing and ticket < self._refusing_from:
-            self._in_time += 1
 
     def throttle(self, ticket: Ticket, now: float, *, retry_after: float | None = None) -> None:
         """End an attempt that the server refused, and pause.
@@ -206,8 +199,9 @@ class Pace:
             # A late one belongs to an episode that is over, but may ask for a longer pause.
             self._pause(now, asked)
             return
-        if not self._refusing and not self._begins(now, asked):
+        if not self._refusing and not self._begins(asked):
             return
+        self._refused_start = max(self._refused_start, ticket)
         self._refused_at, self._refused_after = now, self._admitted
         pause = _PAUSE if self._learned is None else max(_PAUSE, 1 / self._learned)
         if self._fruitless:
@@ -218,7 +212,7 @@ class Pace:
             max(min(pause, _LONGEST_PAUSE) * (1 + extra), asked + extra * _PAUSE),
         )
 
-    def _begins(self, now: float, asked: float) -> bool:
+    def _begins(self, asked: float) -> bool:
         """Return whether a refusal begins an episode; it may be one of the few that are ignored."""
         if not asked and self._admitted > self._empty_after:
             self._score += 1.0
@@ -226,7 +220,6 @@ class Pace:
                 return False
         self._score = 0.0
         self._refusing = True
-        self._refusing_from, self._in_time = now, self._admitted
         self._fruitless = self._learned is not None and self._admitted == self._empty_after
         return True
 
@@ -245,11 +238,11 @@ class Pace:
         """End an episode: estimate the rate, and start a run."""
         self._refusing = False
         if self._learned is None:
-            from_ = self._refusing_from - _BURST_SECONDS
-            marks = (mark for mark in self._marks if mark[0] >= from_)
-            first, before = next(marks, (self._refusing_from, self._in_time))
-            self._burst = self._blast = max(1, self._in_time - before)
-            self._blast_seconds = self._refusing_from - first
+            end = self._refused_start
+            windows = self._admissions.windows(end - _BURST_SECONDS, end)
+            first, count = next(windows, (end, 0))
+            self._burst = self._blast = max(1, count)
+            self._blast_seconds = end - first
         elif not self._fruitless:
             # Growth starts from the estimate, so no lower one may stop it.
             self._estimate = max(self._improved_estimate(), 1 / _LONGEST_PAUSE)
@@ -258,7 +251,7 @@ class Pace:
         self._learned = self._estimate * _BETA
         if self._fruitless or self._estimate == math.inf:
             # The burst can have regained no more; if the server gives less, it refuses soon.
-            regained = self._burst / max(now - self._empty_at, _MARK_SECONDS)
+            regained = self._burst / max(now - self._empty_at, _SHORTEST)
             self._learned = min(self._learned, max(regained, _SLOWEST_START))
         self._learned = max(self._learned, 1 / _LONGEST_PAUSE)
         pause = now - self._refused_at
@@ -282,30 +275,30 @@ class Pace:
 
     def _estimated(self) -> float:
         """Return the highest rate that the admitted attempts prove."""
-        end, count = self._refused_at, self._refused_after
         # The burst was used up at the last episode, and is again.
-        best = self._rate_of(count - self._empty_after, end - self._empty_at)
-        plateau = self._run_from
+        admitted = float(self._refused_after - self._empty_after)
+        best = self._rate_of(admitted, self._refused_at - self._empty_at)
+        end, plateau = self._refused_start, self._run_from
         if self._progress > 1:
             plateau += (end - plateau) * _PROVEN_FROM
-        # A first estimate that is too high costs another refusal, so err on the low side.
+        # The bucket may hold up to one attempt less. A first estimate that is too high costs
+        # another refusal, so take the middle there.
         first = self._estimate == math.inf and self._burst > _CERTAIN_BURST
-        spare = self._burst - (0.0 if first else 1.0)
+        spare = self._burst - (0.5 if first else 1.0)
         whole = True
-        for at, before in self._marks:
-            if self._run_from <= at < end:
-                # After a plateau the burst explains little, and less if the limit has windows.
-                admitted = count - before - (0.0 if at < plateau else spare)
-                if whole or admitted >= _EVIDENCE:
-                    best = max(best, self._rate_of(admitted, end - at))
-                whole = False
+        for start, count in self._admissions.windows(self._run_from, end):
+            # After a plateau the burst explains little, and less if the limit has windows.
+            admitted = count - (0.0 if start < plateau else spare)
+            if whole or admitted >= _EVIDENCE:
+                best = max(best, self._rate_of(admitted, end - start))
+            whole = False
         return best
 
     def _rate_of(self, admitted: float, seconds: float) -> float:
         """Return a rate; few attempts count as a part of `_EVIDENCE` at a lower rate than now."""
         missing = max(0, _EVIDENCE - max(0, admitted)) if self._estimate < math.inf else 0
         known = max(0, admitted) + missing
-        return known / (max(seconds, _MARK_SECONDS) + missing / (_DECREASE * self._estimate))
+        return known / (max(seconds, _SHORTEST) + missing / (_DECREASE * self._estimate))
 
     def _grow(self, rate: float) -> None:
         if rate < _BETA * self._estimate:

@@ -279,7 +279,7 @@ class Session:
             return self._told(call, ticket, outcome)
         now, shared.failing = clock(), False
         shared.crowding.succeeded(now)
-        shared.pace.succeed(ticket, now)
+        shared.pace.succeed(ticket)
         return outcome
 
     def _told(self, call: _Call[Any], ticket: Ticket, outcome: U) -> U:
@@ -293,7 +293,7 @@ class Session:
             and shared.crowding.explains(now, in_flight=shared.gate.in_flight)
         )
         if not crowded and not is_throttle(outcome):
-            shared.pace.succeed(ticket, now)
+            shared.pace.succeed(ticket)
             return outcome
         error = cast("StatusError", outcome)
         pause = error.retry_after

@@ -23,6 +23,7 @@ RANKS = {
     "_wire.structuring": 3.2,
     "_wire.touchpoint_metrics": 3.3,
     "_retry": 3,
+    "_evidence": 2,
     "_pace": 3,
     "_crowding": 3,
     "_health": 3.1,

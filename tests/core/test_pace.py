@@ -1,5 +1,4 @@
 import math
-from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -17,16 +16,21 @@ def pace() -> Pace:
     return Pace(random=no_jitter)
 
 
-def start_and_end(pace: Pace, end: Callable[[float, float], None], count: int, now: float) -> None:
-    """Start attempts at once, and end each of them 20 ms later."""
-    tickets = [pace.start(now) for _ in range(count)]
-    for ticket in tickets:
-        end(ticket, now + 0.02)
+def admit(pace: Pace, count: int, now: float) -> None:
+    """Start attempts at once, and have all of them admitted."""
+    for ticket in [pace.start(now) for _ in range(count)]:
+        pace.succeed(ticket)
+
+
+def refuse(pace: Pace, count: int, now: float) -> None:
+    """Start attempts at once, and have each of them refused 20 ms later."""
+    for ticket in [pace.start(now) for _ in range(count)]:
+        pace.throttle(ticket, now + 0.02)
 
 
 def blast(pace: Pace, *, admitted: int = 5, refused: int = 11, now: float = 0.0) -> None:
-    start_and_end(pace, pace.succeed, admitted, now)
-    start_and_end(pace, pace.throttle, refused, now)
+    admit(pace, admitted, now)
+    refuse(pace, refused, now)
 
 
 def run(pace: Pace, *, admits: float, now: float, until: float) -> float:
@@ -39,7 +43,7 @@ def run(pace: Pace, *, admits: float, now: float, until: float) -> float:
         ticket = pace.start(now)
         if tokens >= 1:
             tokens -= 1
-            pace.succeed(ticket, now)
+            pace.succeed(ticket)
         else:
             pace.throttle(ticket, now, retry_after=1.0)
         now += 1e-6
@@ -49,7 +53,7 @@ def run(pace: Pace, *, admits: float, now: float, until: float) -> float:
 def test_nothing_is_limited_before_the_first_refusal(pace: Pace) -> None:
     for now in range(100):
         assert pace.delay(now / 1000) == 0.0
-        pace.succeed(pace.start(now / 1000), now / 1000)
+        pace.succeed(pace.start(now / 1000))
 
     assert pace.rate is None
     assert pace.paused_until == -math.inf
@@ -89,16 +93,16 @@ def test_pauses_have_jitter() -> None:
 
 def test_few_refusals_without_a_time_are_ignored(pace: Pace) -> None:
     for now in range(100):
-        start_and_end(pace, pace.succeed, 9, now / 10)
-        start_and_end(pace, pace.throttle, 1, now / 10)
+        admit(pace, 9, now / 10)
+        refuse(pace, 1, now / 10)
 
     assert pace.rate is None
     assert pace.delay(10.0) == 0.0
 
 
 def test_many_refusals_without_a_time_are_not(pace: Pace) -> None:
-    start_and_end(pace, pace.succeed, 9, 0.0)
-    start_and_end(pace, pace.throttle, 8, 0.1)
+    admit(pace, 9, 0.0)
+    refuse(pace, 8, 0.1)
 
     assert pace.delay(0.12) == pytest.approx(0.1)
 
@@ -123,8 +127,8 @@ def test_a_refusal_of_the_very_first_attempt_is_a_burst_of_one(pace: Pace) -> No
 
 def test_the_burst_is_that_of_the_last_second(pace: Pace) -> None:
     for now in range(10):
-        start_and_end(pace, pace.succeed, 2, float(now))
-    start_and_end(pace, pace.succeed, 1, 9.5)
+        admit(pace, 2, float(now))
+    admit(pace, 1, 9.5)
     pace.throttle(pace.start(9.6), 9.6, retry_after=1.0)
     pace.start(10.6)
 
@@ -134,15 +138,15 @@ def test_the_burst_is_that_of_the_last_second(pace: Pace) -> None:
 def test_attempts_admitted_after_the_first_refusal_are_no_burst(pace: Pace) -> None:
     first, second = pace.start(0.0), pace.start(0.0)
     pace.throttle(first, 0.02, retry_after=1.0)
-    pace.succeed(second, 0.03)
-    pace.succeed(0.025, 0.04)
+    pace.succeed(second)
+    pace.succeed(0.025)
     pace.start(1.02)
 
     assert pace.rate == pytest.approx(4 / 3 / 1.0, rel=0.1)
 
 
 def test_the_rate_is_learned_from_two_refusals(pace: Pace) -> None:
-    start_and_end(pace, pace.succeed, 5, 0.0)
+    admit(pace, 5, 0.0)
     pace.throttle(pace.start(0.0), 0.02, retry_after=1.0)
 
     run(pace, admits=50, now=1.02, until=10)
@@ -151,7 +155,7 @@ def test_the_rate_is_learned_from_two_refusals(pace: Pace) -> None:
 
 
 def test_a_limit_that_rises_is_followed(pace: Pace) -> None:
-    start_and_end(pace, pace.succeed, 5, 0.0)
+    admit(pace, 5, 0.0)
     pace.throttle(pace.start(0.0), 0.02, retry_after=1.0)
     now = run(pace, admits=50, now=1.02, until=10)
 
@@ -166,7 +170,7 @@ def test_late_refusals_belong_to_the_episode(pace: Pace) -> None:
     now = pace.paused_until
     for _ in range(30):
         now += pace.delay(now)
-        pace.succeed(pace.start(now), now)
+        pace.succeed(pace.start(now))
     rate, paused = pace.rate, pace.paused_until
 
     pace.throttle(late, now)
@@ -195,7 +199,7 @@ def test_pauses_grow_while_nothing_is_admitted(pace: Pace) -> None:
 
 
 def test_after_an_outage_the_known_rate_is_soon_reached(pace: Pace) -> None:
-    start_and_end(pace, pace.succeed, 5, 0.0)
+    admit(pace, 5, 0.0)
     pace.throttle(pace.start(0.0), 0.02, retry_after=1.0)
     now = run(pace, admits=50, now=1.02, until=20)
     for _ in range(15):
@@ -262,7 +266,7 @@ def test_a_ceiling_holds_for_a_minute() -> None:
     now, started = 0.0, 0
     while now < 60:
         now += pace.delay(now)
-        pace.succeed(pace.start(now), now)
+        pace.succeed(pace.start(now))
         started += 1
 
     assert started == pytest.approx(50 * 60 + 5, abs=2)
@@ -319,7 +323,7 @@ def test_no_order_of_events_stops_it(
             assert pace.delay(now) == pytest.approx(0.0, abs=1e-9)
             tickets.append(pace.start(now))
         elif tickets and step == "succeed":
-            pace.succeed(tickets.pop(), now)
+            pace.succeed(tickets.pop())
         elif tickets and step == "throttle":
             pace.throttle(tickets.pop(), now, retry_after=retry_after)
         elif tickets:
@@ -333,7 +337,7 @@ def test_many_episodes_with_hardly_anything_admitted_leave_a_rate() -> None:
     now = 0.0
     for _ in range(500):
         now += pace.delay(now)
-        pace.succeed(pace.start(now), now)
+        pace.succeed(pace.start(now))
         now += pace.delay(now)
         pace.throttle(pace.start(now), now)
         assert pace.delay(now) <= 25

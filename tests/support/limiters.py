@@ -289,7 +289,7 @@ class World:
                 client.pace.throttle(ticket, self.now, retry_after=after)
             else:
                 client.admitted.append(self.now)
-                client.pace.succeed(ticket, self.now)
+                client.pace.succeed(ticket)
             # What waits may now be allowed earlier.
             client.waking = math.inf
             self._fill(client)
