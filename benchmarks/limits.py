@@ -99,18 +99,21 @@ ONES: Servers = {
 
 
 def cold(size: Size) -> list[LimitedServer]:
-    """Make 500 requests from a cold start."""
-    return _in_turn(size, FIFTIES, size(500))
+    """Make 500 requests from a cold start, each job alone: another's work would delay them."""
+    return _one_by_one(size, FIFTIES, EVERY_JOB, size(500))
 
 
 def learned(size: Size) -> list[LimitedServer]:
     """Make 1,000 requests, of which the second half counts."""
-    return _in_turn(size, FIFTIES, size(1_000))
+    trials = (make_trials(FIFTIES, EVERY_JOB, size(1_000), seed) for seed in size.seeds)
+    return by_server(outcome for together in trials for outcome in run_together(together))
 
 
-def _in_turn(size: Size, servers: Servers, requests: int) -> list[LimitedServer]:
-    together = (make_trials(servers, EVERY_JOB, requests, seed) for seed in size.seeds)
-    return by_server(outcome for trials in together for outcome in run_together(trials))
+def _one_by_one(
+    size: Size, servers: Servers, jobs: Iterable[str], requests: int
+) -> list[LimitedServer]:
+    trials = (trial for seed in size.seeds for trial in make_trials(servers, jobs, requests, seed))
+    return by_server(outcome for trial in trials for outcome in run_together([trial]))
 
 
 def slow(size: Size) -> list[LimitedServer]:
@@ -139,12 +142,7 @@ CROWDED: Servers = {
 
 def crowded(size: Size) -> list[LimitedServer]:
     """Make 500 requests to servers that admit four at a time."""
-    trials = [
-        trial
-        for seed in size.seeds
-        for trial in make_trials(CROWDED, ("fan-out", "export"), size(500), seed)
-    ]
-    return by_server(outcome for trial in trials for outcome in run_together([trial]))
+    return _one_by_one(size, CROWDED, ("fan-out", "export"), size(500))
 
 
 # --- Broken touchpoints

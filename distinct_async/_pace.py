@@ -64,6 +64,8 @@ _BETA: Final = 0.95
 _PLATEAU_PAUSES: Final = 12
 _PLATEAU_SECONDS: Final = 12.0
 _SHORTEST_PLATEAU: Final = 6.0
+# The first estimate stands on a third of a second, so try more soon if a pause costs little.
+_SHORTEST_FIRST_PLATEAU: Final = 1.5
 _PLATEAU_ATTEMPTS: Final = 30
 _PLATEAU_BURSTS: Final = 1.25
 # Growth beyond the estimate is by e in 2 s: ten times the rate takes five seconds.
@@ -116,7 +118,7 @@ class Pace:
         self._ceiling_full = -math.inf
         # What was learned: the burst, the rate, and how far the growth to and from it has gone.
         self._burst = 1.0
-        self._blast, self._blast_seconds = 1, 0.0
+        self._blast: list[tuple[int, float]] = []
         self._plateau = _PLATEAU_SECONDS
         self._estimate = math.inf
         self._progress = 0.0
@@ -127,9 +129,10 @@ class Pace:
         self._admitted = 0
         # How many refusals were ignored, less a part of the attempts admitted since.
         self._score = 0.0
-        # The episode: whether it goes on; when its last refused attempt started and ended, and how
-        # many were admitted before that end.
+        # The episode: whether it goes on, and from when; when its last refused attempt started and
+        # ended, and how many were admitted before that end.
         self._refusing = False
+        self._refusing_from = -math.inf
         self._refused_start = -math.inf
         self._refused_at = -math.inf
         self._refused_after = 0
@@ -199,7 +202,7 @@ class Pace:
             # A late one belongs to an episode that is over, but may ask for a longer pause.
             self._pause(now, asked)
             return
-        if not self._refusing and not self._begins(asked):
+        if not self._refusing and not self._begins(now, asked):
             return
         self._refused_start = max(self._refused_start, ticket)
         self._refused_at, self._refused_after = now, self._admitted
@@ -212,14 +215,14 @@ class Pace:
             max(min(pause, _LONGEST_PAUSE) * (1 + extra), asked + extra * _PAUSE),
         )
 
-    def _begins(self, asked: float) -> bool:
+    def _begins(self, now: float, asked: float) -> bool:
         """Return whether a refusal begins an episode; it may be one of the few that are ignored."""
         if not asked and self._admitted > self._empty_after:
             self._score += 1.0
             if self._score < min(_TOLERATED, (self._learned or math.inf) * _TOLERATED_SECONDS):
                 return False
         self._score = 0.0
-        self._refusing = True
+        self._refusing, self._refusing_from = True, now
         self._fruitless = self._learned is not None and self._admitted == self._empty_after
         return True
 
@@ -237,12 +240,10 @@ class Pace:
     def _resume(self, now: float) -> None:
         """End an episode: estimate the rate, and start a run."""
         self._refusing = False
+        first = self._estimate == math.inf
         if self._learned is None:
-            end = self._refused_start
-            windows = self._admissions.windows(end - _BURST_SECONDS, end)
-            first, count = next(windows, (end, 0))
-            self._burst = self._blast = max(1, count)
-            self._blast_seconds = end - first
+            self._blast = self._first_blast()
+            self._burst = self._burst_at(0.0)
         elif not self._fruitless:
             # Growth starts from the estimate, so no lower one may stop it.
             self._estimate = max(self._improved_estimate(), 1 / _LONGEST_PAUSE)
@@ -254,10 +255,18 @@ class Pace:
             regained = self._burst / max(now - self._empty_at, _SHORTEST)
             self._learned = min(self._learned, max(regained, _SLOWEST_START))
         self._learned = max(self._learned, 1 / _LONGEST_PAUSE)
+        shortest = _SHORTEST_FIRST_PLATEAU if first else _SHORTEST_PLATEAU
         pause = now - self._refused_at
-        self._plateau = min(max(_SHORTEST_PLATEAU, _PLATEAU_PAUSES * pause), _PLATEAU_SECONDS)
+        self._plateau = min(max(shortest, _PLATEAU_PAUSES * pause), _PLATEAU_SECONDS)
         self._run_from = self._next = now
         self._progress = 0.0
+
+    def _first_blast(self) -> list[tuple[int, float]]:
+        """Return how many attempts were admitted in how many seconds before the first refusal."""
+        # New connections reach the server in any order, so count a little further.
+        end = min(self._refusing_from, self._refused_start + _SHORTEST)
+        windows = self._admissions.windows(end - _BURST_SECONDS, end)
+        return [(count, self._refused_start - start) for start, count in windows]
 
     def _improved_estimate(self) -> float:
         """Return the estimate; after the second episode, of the burst as well.
@@ -268,10 +277,14 @@ class Pace:
         estimate = min(self._estimated(), known)
         if self._estimate == math.inf:
             for _ in range(_REFINEMENTS):
-                added = max(0.0, estimate * self._blast_seconds - 0.5)
-                self._burst = max(1.0, self._blast - added)
+                self._burst = self._burst_at(estimate)
                 estimate = min(self._estimated(), known)
         return estimate
+
+    def _burst_at(self, rate: float) -> float:
+        """Return what the first blast proves beyond what the rate added meanwhile."""
+        added = ((count, rate * seconds - 0.5) for count, seconds in self._blast)
+        return max([1.0, *(count - max(0.0, more) for count, more in added)])
 
     def _estimated(self) -> float:
         """Return the highest rate that the admitted attempts prove."""
