@@ -74,6 +74,9 @@ _PROBE_SECONDS: Final = 2.0
 # quarter has the growth that was not refused.
 _PROVEN_FROM: Final = 0.75
 
+# A bucket that refuses may hold a part of an attempt, so up to one more may be taken off the burst.
+# A first estimate that is too high costs another refusal, so take off less there.
+_FIRST_SPARE: Final = 0.65
 # A smaller burst is known to the attempt.
 _CERTAIN_BURST: Final = 2
 # The burst and the rate determine each other; this often is enough.
@@ -294,10 +297,8 @@ class Pace:
         end, plateau = self._refused_start, self._run_from
         if self._progress > 1:
             plateau += (end - plateau) * _PROVEN_FROM
-        # The bucket may hold up to one attempt less. A first estimate that is too high costs
-        # another refusal, so take the middle there.
         first = self._estimate == math.inf and self._burst > _CERTAIN_BURST
-        spare = self._burst - (0.5 if first else 1.0)
+        spare = self._burst - (_FIRST_SPARE if first else 1.0)
         whole = True
         for start, count in self._admissions.windows(self._run_from, end):
             # After a plateau the burst explains little, and less if the limit has windows.
