@@ -76,7 +76,7 @@ _PROVEN_FROM: Final = 0.75
 
 # A bucket that refuses may hold a part of an attempt, so up to one more may be taken off the burst.
 # A first estimate that is too high costs another refusal, so take off less there.
-_FIRST_SPARE: Final = 0.65
+_FIRST_SPARE: Final = 0.7
 # A smaller burst is known to the attempt.
 _CERTAIN_BURST: Final = 2
 # The burst and the rate determine each other; this often is enough.
