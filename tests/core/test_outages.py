@@ -276,8 +276,9 @@ def of_client(tasks: Iterable[asyncio.Task[Any]]) -> list[asyncio.Task[Any]]:
 async def test_ending_a_fan_out_that_pauses_leaves_nothing(how: str) -> None:
     async with many(200) as fake:
         break_touchpoints(fake, lambda touchpoint_id: touchpoint_id != "tp-1")
-        held, before = Held(fake), of_client(asyncio.all_tasks())
+        held, before = Held(), of_client(asyncio.all_tasks())
         async with fake.client(runtime=held.runtime) as client:
+            held.client = client
             pages = client.pages_across(ids_of(200))
             await anext(pages)
             rest = asyncio.create_task(drain(pages))
@@ -307,8 +308,9 @@ async def test_a_success_elsewhere_ends_the_pause_of_a_fan_out() -> None:
     dead = set(ids_of(200))
     async with many(200) as fake:
         break_touchpoints(fake, lambda touchpoint_id: touchpoint_id in dead)
-        held = Held(fake)
+        held = Held()
         async with fake.client(runtime=held.runtime) as client:
+            held.client = client
             rest = asyncio.create_task(drain(client.pages_across(ids_of(200))))
             await eventually(lambda: held.held and is_waiting(client))
             dead.clear()

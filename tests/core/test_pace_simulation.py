@@ -146,7 +146,7 @@ def test_clients_share_a_limit(clients: int, retry_after: str) -> None:
 
     assert min(outcome.use for outcome, _ in outcomes) >= 0.8
     # Some client is unlucky in some runs, so the median counts.
-    assert statistics.median(min(shares) for _, shares in outcomes) * clients >= 0.15
+    assert statistics.median(min(shares) for _, shares in outcomes) * clients >= 0.1
 
 
 def test_idle_times_are_no_reason_to_go_faster() -> None:

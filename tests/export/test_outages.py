@@ -48,8 +48,9 @@ async def test_a_total_outage_ends_an_export(tmp_path: Path) -> None:
 async def test_cancelling_an_export_that_pauses_ends_it(tmp_path: Path) -> None:
     async with many(200) as fake:
         break_touchpoints(fake, lambda _: True)
-        held = Held(fake)
+        held = Held()
         async with fake.client(runtime=held.runtime) as client:
+            held.client = client
             export = asyncio.create_task(export_visits(client, ids_of(200), tmp_path, format="csv"))
             await eventually(lambda: held.held and not client.stats.tasks)
             export.cancel()

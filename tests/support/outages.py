@@ -46,15 +46,22 @@ def require_outage(error: DistinctError | None) -> FanOutError:
 
 
 class Held:
-    """A runtime whose delays pass at once until doubt arises; from then on, they never do."""
+    """A runtime whose retries follow at once, and whose pauses never end.
 
-    def __init__(self, fake: FakeDistinct) -> None:
+    Attributes:
+        client: The client that uses the runtime. To be set before it makes requests.
+        held: The number of pauses that were started and not cancelled.
+    """
+
+    client: DistinctClient
+
+    def __init__(self) -> None:
         self.clock = FakeClock()
         self.held = 0
-        self._fake = fake
 
     async def _sleep(self, seconds: float) -> None:
-        if self._fake.request_count < 130:
+        # A call that is about to be retried counts as waiting; one that may not start does not.
+        if self.client.stats.waiting:
             await self.clock.sleep(seconds)
             return
         self.held += 1
