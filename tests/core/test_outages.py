@@ -24,8 +24,8 @@ from tests.support.list_server import ids_of
 from tests.support.ordered_clock import OrderedClock
 from tests.support.outages import (
     DOWN,
-    Held,
     break_touchpoints,
+    held_client,
     many,
     require_outage,
     timed_client,
@@ -276,9 +276,8 @@ def of_client(tasks: Iterable[asyncio.Task[Any]]) -> list[asyncio.Task[Any]]:
 async def test_ending_a_fan_out_that_pauses_leaves_nothing(how: str) -> None:
     async with many(200) as fake:
         break_touchpoints(fake, lambda touchpoint_id: touchpoint_id != "tp-1")
-        held, before = Held(), of_client(asyncio.all_tasks())
-        async with fake.client(runtime=held.runtime) as client:
-            held.client = client
+        before = of_client(asyncio.all_tasks())
+        async with held_client(fake) as (client, held):
             pages = client.pages_across(ids_of(200))
             await anext(pages)
             rest = asyncio.create_task(drain(pages))
@@ -308,9 +307,7 @@ async def test_a_success_elsewhere_ends_the_pause_of_a_fan_out() -> None:
     dead = set(ids_of(200))
     async with many(200) as fake:
         break_touchpoints(fake, lambda touchpoint_id: touchpoint_id in dead)
-        held = Held()
-        async with fake.client(runtime=held.runtime) as client:
-            held.client = client
+        async with held_client(fake) as (client, held):
             rest = asyncio.create_task(drain(client.pages_across(ids_of(200))))
             await eventually(lambda: held.held and is_waiting(client))
             dead.clear()

@@ -141,12 +141,12 @@ def test_a_limit_that_changes_is_found_again(before: int, after: int, retry_afte
 def test_clients_share_a_limit(clients: int, retry_after: str) -> None:
     outcomes = [
         shared(TokenBucket(50, 5), clients, until=120, since=20, retry_after=retry_after, seed=seed)
-        for seed in range(1, 100, 12)
+        for seed in range(1, 200, 12)
     ]
 
     assert min(outcome.use for outcome, _ in outcomes) >= 0.8
     # Some client is unlucky in some runs, so the median counts.
-    assert statistics.median(min(shares) for _, shares in outcomes) * clients >= 0.1
+    assert statistics.median(min(shares) for _, shares in outcomes) * clients >= 0.15
 
 
 def test_idle_times_are_no_reason_to_go_faster() -> None:

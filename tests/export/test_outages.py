@@ -13,7 +13,14 @@ from tests.support.exported import rows_of
 from tests.support.helpers import eventually
 from tests.support.list_server import ids_of
 from tests.support.ordered_clock import OrderedClock
-from tests.support.outages import DOWN, Held, break_touchpoints, many, require_outage, timed_client
+from tests.support.outages import (
+    DOWN,
+    break_touchpoints,
+    held_client,
+    many,
+    require_outage,
+    timed_client,
+)
 
 
 async def test_thirty_dead_touchpoints_in_front_do_not_keep_the_others_from_being_exported(
@@ -48,9 +55,7 @@ async def test_a_total_outage_ends_an_export(tmp_path: Path) -> None:
 async def test_cancelling_an_export_that_pauses_ends_it(tmp_path: Path) -> None:
     async with many(200) as fake:
         break_touchpoints(fake, lambda _: True)
-        held = Held()
-        async with fake.client(runtime=held.runtime) as client:
-            held.client = client
+        async with held_client(fake) as (client, held):
             export = asyncio.create_task(export_visits(client, ids_of(200), tmp_path, format="csv"))
             await eventually(lambda: held.held and not client.stats.tasks)
             export.cancel()

@@ -46,22 +46,19 @@ def require_outage(error: DistinctError | None) -> FanOutError:
 
 
 class Held:
-    """A runtime whose retries follow at once, and whose pauses never end.
+    """A runtime whose delays pass at once while a call is to be retried, and otherwise never do.
 
     Attributes:
-        client: The client that uses the runtime. To be set before it makes requests.
-        held: The number of pauses that were started and not cancelled.
+        held: The number of delays that were started and not cancelled.
     """
 
-    client: DistinctClient
-
-    def __init__(self) -> None:
+    def __init__(self, is_retrying: Callable[[], bool]) -> None:
         self.clock = FakeClock()
         self.held = 0
+        self._is_retrying = is_retrying
 
     async def _sleep(self, seconds: float) -> None:
-        # A call that is about to be retried counts as waiting; one that may not start does not.
-        if self.client.stats.waiting:
+        if self._is_retrying():
             await self.clock.sleep(seconds)
             return
         self.held += 1
@@ -73,3 +70,13 @@ class Held:
     @property
     def runtime(self) -> Runtime:
         return Runtime(sleep=self._sleep, monotonic=lambda: self.clock.time, random=lambda: 0.5)
+
+
+@asynccontextmanager
+async def held_client(fake: FakeDistinct) -> AsyncGenerator[tuple[DistinctClient, Held], None]:
+    """Open a client whose retries follow at once, and whose pauses in doubt never end."""
+    # A call that is about to be retried counts as waiting; one that may not start does not.
+    held = Held(lambda: client.stats.waiting > 0)
+    client = fake.client(runtime=held.runtime)
+    async with client:
+        yield client, held
